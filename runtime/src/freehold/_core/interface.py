@@ -1,0 +1,172 @@
+"""What the public API asks of a core, and the resolved options it passes down.
+
+One interface, so that the core may live in this process (`_processes.owner`), behind a gateway, or
+in a simulator. The API layer validates what the user wrote (`freehold._api`) and builds these
+structs once per remote function, so that a call pays for none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from freehold._core.messages import ActorInfo, ActorOptions, NodeInfo
+from freehold._core.resources import Shape
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from freehold._core.ownership.reference import ObjectRef
+
+DYNAMIC = -1
+"""`num_returns` of a task that decides by itself how many outputs it has."""
+
+
+class TaskOptions(msgspec.Struct, frozen=True, gc=False):
+    """Options of a task or a method call, validated and resolved.
+
+    `num_returns` is `DYNAMIC` for `"dynamic"`. `retry_exceptions` is False, True, or the pickled
+    tuple of exception classes. `env` is the hash of the prepared runtime environment or "".
+    `max_retries` −1 means without end.
+    """
+
+    shape: Shape = ()
+    env: str = ""
+    name: str = ""
+    num_returns: int = 1
+    max_retries: int = 3
+    retry_exceptions: bool | bytes = False
+    timeout_s: float | None = None
+    concurrency_group: str = ""
+    priority: int = 0
+
+
+class FunctionEntry:
+    """A remote function as the core knows it: pickled once, when first submitted.
+
+    `number` is the core's; `core` tells for which core it holds (a new `init` needs a new one).
+    `run_us` is the measured mean run time, which sets how many are sent ahead.
+    """
+
+    __slots__ = ("blob", "core", "function", "max_calls", "name", "number", "run_us")
+
+    def __init__(self, function: Callable[..., Any], name: str, max_calls: int = 0) -> None:
+        self.function = function
+        self.name = name
+        self.max_calls = max_calls
+        self.blob: bytes | None = None
+        self.number = -1
+        self.core: object = None
+        self.run_us = -1.0
+
+
+class ActorRequest(msgspec.Struct, frozen=True):
+    """A class to make an actor of: `shape` while it lives, `placement_shape` to choose a node."""
+
+    cls: type
+    options: ActorOptions
+    shape: Shape = ()
+    placement_shape: Shape = ()
+    env: str = ""
+    get_if_exists: bool = False
+
+
+class TaskContext(Protocol):
+    """Where the calling thread is: which task, which actor, on what."""
+
+    task_id: bytes
+    task_name: str
+    attempt: int
+    actor_id: bytes
+    gpu_ids: list[int]
+    assigned: Shape
+    was_reconstructed: bool
+
+
+class Core(Protocol):
+    """Everything the public API needs. All methods may be called from any thread."""
+
+    is_driver: bool
+    namespace: str
+    job_id: str
+    node_id: str
+    worker_id: str
+
+    def submit_task(
+        self,
+        entry: FunctionEntry,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> ObjectRef | list[ObjectRef] | None:
+        """Submit; one reference for `num_returns` 1 (or dynamic), None for 0, else a list."""
+
+    def create_actor(
+        self, request: ActorRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[ObjectRef, ActorInfo | None]:
+        """Make an actor: its counted handle reference; `ActorInfo` if it existed already.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+    def call_actor(
+        self,
+        actor: ObjectRef,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> ObjectRef | list[ObjectRef] | None:
+        """Call a method; ordered with this process's other calls of the same handle."""
+
+    def find_actor(self, name: str, namespace: str) -> tuple[ObjectRef, ActorInfo]:
+        """The living actor of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+
+    def list_actors(self, namespace: str | None) -> list[ActorInfo]:
+        """Actors of a namespace or of all."""
+
+    def kill_actor(self, actor: ObjectRef, no_restart: bool) -> None: ...
+
+    def exit_actor(self) -> None:
+        """End the calling actor after this call; raises what unwinds the method."""
+
+    def put(self, value: Any) -> ObjectRef: ...
+
+    def get(
+        self, refs: Sequence[ObjectRef], timeout: float | None, return_exceptions: bool
+    ) -> list[Any]: ...
+
+    def wait(
+        self, refs: list[ObjectRef], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef], list[ObjectRef]]: ...
+
+    def status(self, ref: ObjectRef) -> str:
+        """"pending", "ready" or "failed", without the value."""
+
+    def future(self, ref: ObjectRef) -> Future[Any]: ...
+
+    def add_done_callback(self, ref: ObjectRef, callback: Callable[[], None]) -> None:
+        """Call `callback()` (once, from any thread, must not block) when `ref` is resolved."""
+
+    def cancel(self, ref: ObjectRef, force: bool, recursive: bool) -> None: ...
+
+    def explain(self, ref: ObjectRef) -> str: ...
+
+    def nodes(self) -> list[NodeInfo]: ...
+
+    def context(self) -> TaskContext | None: ...
+
+    def prepare_env(self, env_vars: dict[str, str], working_dir: str) -> str:
+        """Make a runtime environment known to the cluster; its hash, for `TaskOptions.env`."""
+
+    def task_events(self) -> list[tuple[int, str, str, str, str]]:
+        """The task events of all processes, oldest first."""
+
+    def shutdown(self) -> None: ...

@@ -1,0 +1,65 @@
+"""Every limit of the runtime that is not a setting, with its unit in its name and its reason.
+
+A number that a user may want to change is a setting (`_processes/*/settings.py`); what stands here
+is part of the protocol or a guard against running away.
+"""
+
+FRAME_BYTES = 64 << 20
+"""Largest frame accepted from a peer: above every legal batch, far below what would hurt."""
+
+FRAME_MESSAGES = 64
+"""Messages per frame before the sender flushes: 1 → 119 k/s, 8 → 318 k/s, 64 → 420 k/s."""
+
+INLINE_OUTPUT_BYTES = 100 << 10
+"""A value up to this size travels in the reply and lives in its owner; larger ones are stored."""
+
+INLINE_REPLY_BYTES = 1 << 20
+"""What one reply may carry inline in all."""
+
+INLINE_OUTPUTS = 16
+"""With more outputs than this they stay in the node's store as one packed segment."""
+
+WINDOW_US = 5_000
+"""Measured work that a lease holds ahead: enough to hide a round trip, little enough to recall."""
+
+WINDOW_TASKS = 512
+"""Tasks in flight on one lease at the most, however short they are."""
+
+LEASE_IDLE_S = 0.5
+"""How long an owner keeps a lease that has nothing to run, in hope of the next task."""
+
+LEASE_S = 5.0
+"""A lease ends when its owner's connection has been down for this long."""
+
+LATE_BORROW_S = 10.0
+"""How long a row outlives an uncleanly dead borrower, for those it had passed the reference to."""
+
+LINEAGE_BYTES = 256 << 20
+"""Task specs a process keeps for finished tasks; past it an object is marked not re-derivable."""
+
+RECONSTRUCTION_ATTEMPTS = 3
+"""Executions spent on bringing back one lost object, apart from the task's own retries."""
+
+FENCE_S = 10.0
+"""A node that lost the head for this long, while its peers have not, stops and rejoins."""
+
+DEATH_SILENCE_S = 15.0
+"""Silence after which the control service declares a node dead; above FENCE_S plus clock margin."""
+
+BLOCKED_AFTER_S = 0.002
+"""A wait shorter than this does not give the CPU back: the two messages would cost more."""
+
+FLUSH_AFTER_S = 0.005
+"""The background leader's period: what a busy user thread left unsent leaves within it."""
+
+TASK_EVENTS = 10_000
+"""Task events that a process keeps in its ring."""
+
+EXIT_LOG_LINES = 20
+"""Last lines of a worker's output that its death is reported with."""
+
+CANCEL_GRACE_S = 2.0
+"""After a timed-out task was interrupted, the time it has to end before its worker is killed."""
+
+STORY_EVENTS = 16
+"""Last events of an object told by an `InvariantError`."""

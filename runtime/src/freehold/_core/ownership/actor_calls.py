@@ -1,0 +1,88 @@
+"""Calls to actors: the caller's side, one `ActorLink` an actor this process has called.
+
+Calls leave in the order they were made, each once its arguments are known, so a later call waits
+behind an earlier one whose argument is still being computed (ordered per caller, as a plain object
+would be). While the actor starts or restarts they queue; when it dies they fail with what killed it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from freehold._core.ids import Address
+from freehold._core.messages import ActorInfo
+from freehold._core.ownership.row import Row, Task
+
+PENDING_ACTOR = "pending"
+ALIVE = "alive"
+RESTARTING = "restarting"
+DEAD = "dead"
+
+
+class ActorLink:
+    """What a caller knows of one actor."""
+
+    __slots__ = (
+        "address", "calls", "handle", "inflight", "info", "is_released", "is_watched",
+        "max_pending_calls", "restarts", "state", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, handle: Row) -> None:
+        self.handle = handle
+        self.state = PENDING_ACTOR
+        self.address: Address | None = None
+        self.info: ActorInfo | None = None
+        self.calls: deque[Task] = deque()
+        self.inflight: dict[int, Task] = {}
+        self.restarts = -1
+        self.max_pending_calls = -1
+        self.is_watched = False
+        self.is_released = False
+        self.waiters: list[object] = []
+
+    @property
+    def actor(self) -> bytes:
+        """The actor's id: the id of its creation task."""
+        return self.handle.task_id()
+
+    def pending(self) -> int:
+        """Calls that have not ended."""
+        return len(self.calls) + len(self.inflight)
+
+    def push(self, task: Task) -> list[Task]:
+        """Take a call; what can be sent now, in order."""
+        self.calls.append(task)
+        return self.ready()
+
+    def ready(self) -> list[Task]:
+        """Calls that can be sent now: everything up to the first that waits for an argument."""
+        if self.state != ALIVE:
+            return []
+        ready = []
+        calls = self.calls
+        while calls and not calls[0].missing:
+            task = calls.popleft()
+            if task.is_cancelled:
+                continue
+            self.inflight[task.row.key] = task
+            ready.append(task)
+        return ready
+
+    def change(self, info: ActorInfo) -> list[Task]:
+        """The actor's state changed; returns the calls that were lost in flight, oldest first."""
+        self.info = info
+        lost: list[Task] = []
+        if info.state != ALIVE or info.address != self.address:
+            lost = list(self.inflight.values())
+            self.inflight.clear()
+        self.state = info.state
+        self.restarts = info.restarts
+        self.address = info.address if info.state == ALIVE else None
+        if info.state == DEAD:
+            lost += self.calls
+            self.calls.clear()
+        return lost
+
+    def requeue(self, tasks: list[Task]) -> None:
+        """Calls that will be tried again, before all others."""
+        self.calls.extendleft(reversed(tasks))

@@ -1,0 +1,275 @@
+"""Actors as their callers see them: creation, calls in order, and what a death means for each call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from freehold._core.ids import Address
+from freehold._core.interface import TaskOptions
+from freehold._core.messages import (
+    ActorInfo,
+    ActorOptions,
+    ActorSpec,
+    Call,
+    OwnerInfo,
+    RegisterActor,
+    ReleaseActor,
+    RunOptions,
+    WatchActor,
+)
+from freehold._core.ownership.actor_calls import ALIVE, DEAD, PENDING_ACTOR, ActorLink
+from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.row import Row, Task
+from freehold._core.resources import Shape
+from freehold.errors import (
+    ActorDiedError,
+    ActorUnavailableError,
+    FreeholdError,
+    PendingCallsLimitExceeded,
+)
+
+if TYPE_CHECKING:
+    from freehold._core.ownership.owner import Owner
+
+
+class ActorCalls:
+    """The actors that one process has made or called."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self.links: dict[bytes, ActorLink] = {}
+        self._by_address: dict[Address, ActorLink] = {}
+        self._creations: dict[bytes, tuple[Task, ActorSpec, int]] = {}
+        self.error_of: Any = None
+        """Turns a dead actor's `ActorInfo` into the cause of its `ActorDiedError`; the shell's."""
+
+    # ---- creating ----------------------------------------------------------------------------
+
+    def create(
+        self,
+        row: Row,
+        options: ActorOptions,
+        spec: tuple[Shape, Shape, str, bytes, bool],
+        given: Given,
+        request: int,
+    ) -> None:
+        """Have an actor made as soon as its constructor's arguments are known.
+
+        `spec` is (shape, placement shape, env, class blob, get_if_exists); `row` counts handles.
+        """
+        owner = self._owner
+        shape, placement_shape, env, class_blob, get_if_exists = spec
+        message = Call(row.key, 0, "__init__", row.parent, row.child_index, given.payload, 1)
+        creation = owner.table.new_task(row.parent, row.child_index, 1)
+        task = Task(creation, message, None, 0)
+        creation.task = task
+        link = self.link_to(row)
+        task.actor = link
+        link.max_pending_calls = options.max_pending_calls
+        link.is_watched = True
+        actor = ActorSpec(
+            row.task_id(),
+            OwnerInfo(owner.address, owner.borrowing.supervisor),
+            options,
+            shape,
+            env,
+            class_blob,
+            given.payload,
+            get_if_exists=get_if_exists,
+            placement_shape=placement_shape,
+        )
+        self._creations[actor.actor] = (task, actor, request)
+        if not given.is_plain:
+            owner.arguments.attach(task, given)
+        if not task.missing:
+            self.push_ready(link)
+
+    def _register(self, link: ActorLink) -> None:
+        task, spec, request = self._creations[link.actor]
+        owner = self._owner
+        if task.top_level is not None and not owner.arguments.fill(task, owner.address):
+            error = task.row.value
+            del self._creations[link.actor]
+            dead = ActorInfo(spec.actor, spec.owner, spec.options, DEAD)
+            dead.reason = "an argument of its constructor failed"
+            dead.error = owner.error_blob(error)
+            self.on_state(dead, 0.0)
+            return
+        spec.args = task.message.args
+        spec.nested = task.message.nested
+        owner.outbox.ask_node(RegisterActor(request, spec))
+        if spec.options.max_restarts == 0 and task.arguments is None:
+            del self._creations[link.actor]
+
+    def link_to(self, handle: Row) -> ActorLink:
+        """What is known of the actor that `handle` stands for."""
+        actor = handle.task_id()
+        link = self.links.get(actor)
+        if link is None:
+            link = self.links[actor] = ActorLink(handle)
+        return link
+
+    # ---- calling -----------------------------------------------------------------------------
+
+    def call(
+        self,
+        handle: Row,
+        method: str,
+        options: TaskOptions,
+        place: tuple[bytes, int],
+        given: Given,
+        now: float,
+    ) -> Row:
+        """Own a new call of an actor's method.
+
+        Raises:
+            PendingCallsLimitExceeded: the actor has `max_pending_calls` of ours unfinished.
+        """
+        owner = self._owner
+        link = self.links.get(handle.task_id())
+        if link is None:
+            link = self.link_to(handle)
+        if 0 <= link.max_pending_calls <= link.pending():
+            raise PendingCallsLimitExceeded(
+                actor_id=link.actor.hex(), limit=link.max_pending_calls
+            )
+        if not link.is_watched:
+            link.is_watched = True
+            owner.outbox.ask_node(WatchActor(link.actor))
+        returns = options.num_returns
+        row = owner.table.new_task(place[0], place[1], returns if returns > 0 else 1)
+        message = Call(row.key, 0, method, place[0], place[1], given.payload, returns)
+        if options.retry_exceptions or options.concurrency_group or options.timeout_s is not None:
+            message.options = RunOptions(
+                options.name,
+                options.timeout_s,
+                options.retry_exceptions,
+                options.max_retries,
+                options.concurrency_group,
+            )
+        task = Task(row, message, None, options.max_retries)
+        task.retry_exceptions = options.retry_exceptions
+        task.actor = link
+        owner.table.retain(handle, 0)  # until the call ends, so that it is not cut off
+        if given.is_plain:
+            row.task = task
+        else:
+            owner.arguments.attach(task, given)
+        if link.state == DEAD:
+            self._fail_lost(link, [task], now)
+        else:
+            link.calls.append(task)
+            self.push_ready(link)
+        return row
+
+    def push_ready(self, link: ActorLink) -> None:
+        """Send what can be sent, in order."""
+        owner = self._owner
+        if link.state == PENDING_ACTOR and link.actor in self._creations:
+            task, spec, _ = self._creations[link.actor]
+            if spec.args is None and not task.missing and link.info is None:
+                link.info = ActorInfo(spec.actor, spec.owner, spec.options, PENDING_ACTOR)
+                self._register(link)
+        address = link.address
+        if address is None:
+            return
+        for task in link.ready():
+            if task.top_level is not None and not owner.arguments.fill(task, address):
+                link.inflight.pop(task.row.key, None)
+                self._ended(link)
+                continue
+            owner.outbox.messages.append((address, task.message, len(link.inflight) == 1))
+
+    def finish(self, source: Address, key: int) -> Task | None:
+        """The call that an actor's answer is about."""
+        link = self._by_address.get(source)
+        task = link.inflight.pop(key, None) if link is not None else None
+        if task is not None and link is not None:
+            self._owner.tasks_finished += 1
+            self._ended(link)
+        return task
+
+    def _ended(self, link: ActorLink) -> None:
+        self._owner.table.release(link.handle, 0)
+
+    # ---- changes -----------------------------------------------------------------------------
+
+    def on_state(self, info: ActorInfo, now: float) -> None:
+        """The control service tells of an actor's state."""
+        link = self.links.get(info.actor)
+        if link is None or link.state == DEAD:
+            return
+        if link.address is not None and link.address != info.address:
+            self._by_address.pop(link.address, None)
+        lost = link.change(info)
+        link.max_pending_calls = info.options.max_pending_calls
+        if link.address is not None:
+            self._by_address[link.address] = link
+        if info.state == DEAD or (info.state == ALIVE and info.options.max_restarts == 0):
+            creation = self._creations.pop(info.actor, None)
+            if creation is not None:
+                self._owner.fail(creation[0].row, b"", now)
+        if lost:
+            self._fail_lost(link, lost, now)
+        waiters, link.waiters = link.waiters, []
+        self._owner.outbox.woken.extend(waiters)
+        self.push_ready(link)
+
+    def on_unreachable(self, address: Address, now: float) -> None:
+        """The connection to an actor broke: its calls wait for word of the control service."""
+        link = self._by_address.pop(address, None)
+        if link is not None and link.state == ALIVE:
+            link.state = PENDING_ACTOR
+            link.address = None
+
+    def _fail_lost(self, link: ActorLink, lost: list[Task], now: float) -> None:
+        """Calls in flight at the death: retried if they may be, else failed with the reason."""
+        owner = self._owner
+        again = []
+        for task in lost:
+            if link.state != DEAD and task.retries_left != 0 and not task.is_cancelled:
+                if task.retries_left > 0:
+                    task.retries_left -= 1
+                task.message.attempt += 1
+                again.append(task)
+                continue
+            owner.fail(task.row, self.death_error(link), now)
+            self._ended(link)
+        link.requeue(again)
+
+    def fail_all(self, error: Exception) -> None:
+        """The cluster is gone: every unfinished call fails."""
+        for link in self.links.values():
+            tasks = [*link.inflight.values(), *link.calls]
+            link.inflight.clear()
+            link.calls.clear()
+            link.state = DEAD
+            for task in tasks:
+                self._owner.fail(task.row, error, 0.0)
+                self._ended(link)
+        self._by_address.clear()
+        for task, _, _ in self._creations.values():
+            self._owner.fail(task.row, error, 0.0)
+        self._creations.clear()
+
+    def death_error(self, link: ActorLink) -> FreeholdError:
+        """Why calls of this actor fail now: gone for good, or away."""
+        info = link.info
+        name = info.options.class_name if info is not None else "unknown"
+        reason = info.reason if info is not None else ""
+        if link.state == DEAD:
+            cause = self.error_of(info) if self.error_of is not None else None
+            return ActorDiedError(
+                actor_id=link.actor.hex(), actor_name=name, reason=reason, cause=cause
+            )
+        return ActorUnavailableError(actor_id=link.actor.hex(), actor_name=name, reason=reason)
+
+    def on_handle_ended(self, row: Row) -> None:
+        """The last handle, anywhere, is gone and no call is unfinished."""
+        actor = row.task_id()
+        link = self.links.pop(actor, None)
+        self._creations.pop(actor, None)
+        if link is not None and link.address is not None:
+            self._by_address.pop(link.address, None)
+        if link is None or link.info is None or not link.info.options.detached:
+            self._owner.outbox.ask_node(ReleaseActor(actor))

@@ -1,0 +1,114 @@
+"""A task's arguments by reference: waiting until they are known, and putting values in their place.
+
+The caller resolves them (not the worker): small values travel inside the message, large ones as
+their location, and a task whose argument failed fails with the argument's error without running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from freehold._core.ids import Address, Location
+from freehold._core.messages import Arg, Refs
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row, Task
+
+if TYPE_CHECKING:
+    from freehold._core.ownership.owner import Owner
+
+_NO_REFS = Refs([], b"")
+
+
+@dataclass(slots=True)
+class Given:
+    """What a call was given: its pickled arguments, and the references among them.
+
+    `top_level` are arguments that are references themselves (replaced by their values),
+    `nested` those inside other values, in the order of the pickle's side list.
+    """
+
+    payload: bytes = b""
+    top_level: list[tuple[int | str, ObjectRef[Any]]] | None = None
+    nested: list[ObjectRef[Any]] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is no reference among the arguments."""
+        return self.top_level is None and self.nested is None
+
+
+class Arguments:
+    """The arguments of the tasks of one owner."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    def attach(self, task: Task, given: Given) -> None:
+        """Count a new task's references, and wait for those it needs the values of."""
+        owner = self._owner
+        arguments: list[tuple[Row, int]] = []
+        if given.top_level:
+            task.top_level = [(at, ref._row, ref._index) for at, ref in given.top_level]
+            arguments += [(row, index) for _, row, index in task.top_level]
+        if given.nested:
+            arguments += [(ref._row, ref._index) for ref in given.nested]
+            task.message.nested = owner.borrowing.describe(given.nested)
+        task.arguments = arguments
+        owner.table.attach(task.row, task)
+        self.await_missing(task, now=0.0)
+
+    def await_missing(self, task: Task, now: float) -> int:
+        """Wait for the arguments that are not there (any more); how many those are."""
+        missing = 0
+        for _at, row, _index in task.top_level or ():
+            if row.state in (PENDING, LOST):
+                missing += 1
+        task.missing = missing
+        if missing:
+            for _at, row, _index in task.top_level or ():
+                if row.state in (PENDING, LOST):
+                    self._owner.await_row(row, task, now)
+        return missing
+
+    def arrived(self, task: Task, now: float) -> None:
+        """One of the arguments a task waited for is known."""
+        task.missing -= 1
+        if task.missing <= 0 and task.row.state == PENDING:
+            if self.await_missing(task, now) == 0:
+                self._owner.ready_to_run(task, now)
+
+    def fill(self, task: Task, receiver: Address) -> bool:
+        """Put the values into the message about to leave; False if an argument failed.
+
+        Then the task has failed too, with the argument's error.
+        """
+        args = []
+        for at, row, index in task.top_level or ():
+            if row.state == FAILED:
+                self._owner.fail(task.row, row.value, 0.0)
+                return False
+            if row.state != READY:
+                self._owner.resubmit(task, 0.0)
+                return False
+            args.append(self._one(at, row, index))
+        task.message.args = args
+        return True
+
+    def _one(self, at: int | str, row: Row, index: int) -> Arg:
+        value: Any = row.output(index)
+        nested = None
+        refs = _NO_REFS
+        borrowing = self._owner.borrowing
+        if row.nested is not None and index in row.nested:
+            nested = borrowing.describe(row.nested[index][1])
+        if type(value) is Location:
+            refs = self.describe_row(row, index)
+            return Arg(at, refs, None, value, nested)
+        return Arg(at, refs, value, None, nested)
+
+    def describe_row(self, row: Row, index: int) -> Refs:
+        """The wire form of one output, without a reference object for it."""
+        borrowing = self._owner.borrowing
+        info = row.info if row.info is not None else borrowing._own
+        return Refs([info], self._owner.table.expose(row, index) + b"\0\0")

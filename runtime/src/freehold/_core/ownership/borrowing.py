@@ -1,0 +1,241 @@
+"""References that cross processes: who must know of whom, and when one may let go.
+
+Rules (Ownership, NSDI'21, §4.2, made safe for chains of borrowers):
+
+- A reference that its owner passes as an argument is covered by the task until it ends; the reply
+  names those the worker keeps, and the owner counts the worker from then on.
+- A reference that its owner passes in a value (a result, an answer to `Resolve`) is counted for the
+  receiver by the owner as it sends.
+- A reference that a non-owner passes is registered by the receiver with `Borrow`, and the sender
+  keeps its own count until the owner has answered.
+
+So at every moment an object somebody can still reach is counted by its owner, and the death of a
+process in the middle of a chain takes nobody's reference with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any
+
+from freehold._core.ids import OBJECT_ID_BYTES, Address
+from freehold._core.limits import LATE_BORROW_S
+from freehold._core.messages import Borrow, Borrowed, OwnerInfo, Refs, Resolve, Return
+from freehold._core.ownership.outbox import Outbox
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import IMPLICIT, PENDING, REGISTERED, REGISTERING, Row
+from freehold._core.ownership.table import OwnershipTable
+from freehold.errors import ObjectLostError
+
+_entry = Struct("<16sIH")
+
+Continuation = Callable[[], None]
+
+
+def split_ids(packed: bytes) -> list[bytes]:
+    """The object ids in a packed run of them."""
+    return [packed[i : i + OBJECT_ID_BYTES] for i in range(0, len(packed), OBJECT_ID_BYTES)]
+
+
+class Borrowing:
+    """One process's side of the borrowing protocol, as borrower and as owner."""
+
+    def __init__(self, table: OwnershipTable, outbox: Outbox) -> None:
+        self.table = table
+        self.outbox = outbox
+        self.supervisor: Address | None = None
+        self._after: dict[bytes, list[Continuation]] = {}
+        self._late: list[tuple[float, Address, bytes]] = []
+        self._own = OwnerInfo(table.address)
+
+    # ---- describing and meeting references -----------------------------------------------------
+
+    def describe(self, refs: list[ObjectRef[Any]], receiver: Address | None = None) -> Refs:
+        """The wire form of references; with `receiver`, count it for those this process owns."""
+        owners: dict[OwnerInfo, int] = {}
+        packed = bytearray()
+        table = self.table
+        for ref in refs:
+            row = ref._row
+            info = row.info if row.info is not None else self._own
+            number = owners.setdefault(info, len(owners))
+            id_ = table.expose(row, ref._index)
+            packed += id_
+            packed += number.to_bytes(2, "little")
+            if receiver is not None and row.info is None and receiver != table.address:
+                table.borrow(id_, receiver)
+        return Refs(list(owners), bytes(packed))
+
+    def meet(self, refs: Refs, source: Address, is_covered: bool) -> list[ObjectRef[Any]]:
+        """References that came from `source`, counted here, registered where they must be.
+
+        `is_covered`: `source` sent them as arguments, so its task covers those it owns; else it
+        has counted this process for them.
+        """
+        table = self.table
+        met: list[ObjectRef[Any]] = []
+        unregistered: dict[Address, bytearray] = {}
+        owners = refs.owners
+        for task, index, number in _entry.iter_unpack(refs.packed):
+            info = owners[number]
+            id_ = task + index.to_bytes(4, "little")
+            row, output, is_new = table.borrowed(id_, info)
+            met.append(table.reference(row, output))
+            if row.info is None:
+                if is_new:  # it claims to be ours, and is not known: the value is gone
+                    row.info = info
+                continue
+            if info.address == source:
+                if not is_covered:
+                    row.registration = REGISTERED
+                    row.borrow_count += 1
+            elif info.address == table.address:
+                # Ours once, out of scope since: a stale copy. Nobody can bring it back.
+                self._gone(row)
+            elif row.registration == IMPLICIT:
+                row.registration = REGISTERING
+                row.borrow_count += 1
+                unregistered.setdefault(info.address, bytearray()).extend(id_)
+        for owner, ids in unregistered.items():
+            self.outbox.send(owner, Borrow(bytes(ids)))
+        return met
+
+    def after_registration(self, refs: list[ObjectRef[Any]], then: Continuation) -> None:
+        """Call `then()` once every owner of `refs` counts this process (at once if all do)."""
+        self.after_rows([(ref._row, ref._index) for ref in refs], then)
+
+    def after_rows(self, rows: list[tuple[Row, int]], then: Continuation) -> None:
+        """The same for rows met before; those let go since do not matter."""
+        waiting = {
+            row.object_id(index): row
+            for row, index in rows
+            if row.registration == REGISTERING and row.count > 0
+        }
+        if not waiting:
+            then()
+            return
+        left = len(waiting)
+
+        def one_more() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                then()
+
+        for id_ in waiting:
+            self._after.setdefault(id_, []).append(one_more)
+
+    def kept(self, refs: list[tuple[Row, int]], source: Address) -> list[bytes] | None:
+        """Which references of a finished task's arguments this process still holds.
+
+        The answer goes into the reply to `source`, which counts us for those it owns.
+        """
+        kept = []
+        for row, _index in refs:
+            info = row.info
+            if info is not None and info.address == source and row.registration == IMPLICIT:
+                if row.count > 0:
+                    row.registration = REGISTERED
+                    row.borrow_count += 1
+                    kept.append(row.object_id(0))
+        return kept or None
+
+    def register_kept(self, rows: list[tuple[Row, int]]) -> None:
+        """Register for what an actor keeps of its constructor's arguments: no reply names it."""
+        by_owner: dict[Address, bytearray] = {}
+        for row, _index in rows:
+            if row.info is not None and row.count > 0 and row.registration == IMPLICIT:
+                row.registration = REGISTERING
+                row.borrow_count += 1
+                by_owner.setdefault(row.info.address, bytearray()).extend(row.object_id(0))
+        for owner, packed in by_owner.items():
+            self.outbox.send(owner, Borrow(bytes(packed)))
+
+    # ---- as borrower -----------------------------------------------------------------------------
+
+    def need(self, row: Row) -> None:
+        """Ask the owner for a borrowed object's value, once."""
+        if row.info is not None and row.state == PENDING and row.key != -2:
+            row.key = -2  # asked
+            self.outbox.send(row.info.address, Resolve(row.object_id(0)), True)
+
+    def on_borrowed(self, source: Address, message: Borrowed) -> None:
+        """The owner answered a registration."""
+        for id_ in split_ids(message.ids):
+            self._registered(id_)
+        for id_ in split_ids(message.gone):
+            known = self.table.by_id.get(id_)
+            if known is not None and known[0].info is not None:
+                self._gone(known[0])
+            self._registered(id_)
+
+    def _registered(self, id_: bytes) -> None:
+        known = self.table.by_id.get(id_)
+        if known is not None and known[0].registration == REGISTERING:
+            known[0].registration = REGISTERED
+        for then in self._after.pop(id_, ()):
+            then()
+
+    def _gone(self, row: Row) -> None:
+        row.registration = IMPLICIT
+        row.borrow_count = 0
+        if row.state == PENDING:
+            error = ObjectLostError(
+                object_id=row.object_id(0).hex(),
+                reason="its owner no longer knows it: every counted reference had ended",
+            )
+            self.outbox.woken.extend(self.table.fail(row, error) or ())  # type: ignore[arg-type]
+
+    def flush_returned(self) -> None:
+        """Tell owners of the borrowed objects that are out of scope here."""
+        table = self.table
+        by_owner: dict[Address, bytearray] = {}
+        for row in table.returned:
+            if row.info is not None and row.borrow_count:
+                ids = by_owner.setdefault(row.info.address, bytearray())
+                ids.extend(row.object_id(0) * row.borrow_count)
+                row.borrow_count = 0
+        table.returned.clear()
+        for owner, packed in by_owner.items():
+            self.outbox.send(owner, Return(bytes(packed)))
+
+    # ---- as owner --------------------------------------------------------------------------------
+
+    def on_borrow(self, source: Address, message: Borrow) -> None:
+        """A process holds references to our objects."""
+        known, gone = bytearray(), bytearray()
+        for id_ in split_ids(message.ids):
+            (known if self.table.borrow(id_, source) else gone).extend(id_)
+        self.outbox.send(source, Borrowed(bytes(known), bytes(gone)))
+
+    def on_return(self, source: Address, message: Return) -> None:
+        """A process let go of references to our objects."""
+        for id_ in split_ids(message.ids):
+            self.table.give_back(id_, source)
+
+    def on_borrower_died(self, borrower: Address, now: float, is_clean: bool) -> None:
+        """Let go of what a dead process held; after an unclean death, only after a grace.
+
+        It may have passed references on, and the receivers' `Borrow` may still be under way.
+        """
+        held = [
+            id_
+            for id_, (row, index) in self.table.by_id.items()
+            if row.borrowers and (borrower, index) in row.borrowers
+        ]
+        for id_ in held:
+            if is_clean:
+                self.table.give_back(id_, borrower, is_dead=True)
+            else:
+                self._late.append((now + LATE_BORROW_S, borrower, id_))
+
+    def on_deadline(self, now: float) -> None:
+        """Graces that are over."""
+        while self._late and self._late[0][0] <= now:
+            _, borrower, id_ = self._late.pop(0)
+            self.table.give_back(id_, borrower, is_dead=True)
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` has something to do."""
+        return self._late[0][0] if self._late else None

@@ -1,0 +1,633 @@
+"""The owner machine: tasks, objects and actor calls of one driver or worker.
+
+It joins the table (rows), the queues (leases), the actor links and the borrowing protocol: the shell
+(`_processes.owner`) and the simulator call one method an event, then carry out what stands in
+`outbox`. The life of a task: `submit` → arguments known → `ShapeQueue.push` → sent to a leased
+worker → `on_done`/`on_done_with`/`on_failed` → row resolved, waiters woken, next task sent.
+
+It holds values only as blobs and locations and never unpickles.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+from freehold._core.ids import Address, Location
+from freehold._core.interface import DYNAMIC, FunctionEntry, TaskOptions
+from freehold._core.messages import (
+    Call,
+    Cancel,
+    DefineFunction,
+    Done,
+    DoneWith,
+    EnvFailed,
+    ExitCause,
+    Failed,
+    LeaseDemand,
+    LeaseGranted,
+    LeaseInfeasible,
+    LeaseRevoked,
+    LeaseSpilledBack,
+    Output,
+    RangeReleased,
+    Recall,
+    Refs,
+    Resolve,
+    Resolved,
+    ReturnIdle,
+    ReturnLease,
+    Run,
+    RunOptions,
+    TakenResult,
+    TasksReturned,
+)
+from freehold._core.ownership.actor_calls import ActorLink
+from freehold._core.ownership.actors import ActorCalls
+from freehold._core.ownership.arguments import Arguments, Given
+from freehold._core.ownership.borrowing import Borrowing
+from freehold._core.ownership.handing import Handing
+from freehold._core.ownership.outbox import Outbox
+from freehold._core.ownership.queues import Lease, ShapeQueue
+from freehold._core.ownership.recovery import Recovery
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
+from freehold._core.ownership.table import OwnershipTable
+from freehold._core.resources import Shape
+from freehold.errors import (
+    NodeDiedError,
+    ObjectLostError,
+    RuntimeEnvSetupError,
+    TaskCancelledError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
+
+SWEEP_S = 0.1
+"""How often idle leases and busy ones beside idle ones are looked at, while there are leases."""
+
+
+class Owner:
+    """Everything a process owns, and what it does about it.
+
+    Args:
+        address: this process.
+        node_manager: whom it asks for leases.
+    """
+
+    def __init__(self, address: Address, node_manager: Address) -> None:
+        self.address = address
+        self.outbox = Outbox(node_manager)
+        self.table = OwnershipTable(address)
+        self.borrowing = Borrowing(self.table, self.outbox)
+        self.queues: dict[tuple[Shape, str], ShapeQueue] = {}
+        self.by_key: list[ShapeQueue] = []
+        self.leases: dict[Address, Lease] = {}
+        self.arguments = Arguments(self)
+        self.recovery = Recovery(self)
+        self.actors = ActorCalls(self)
+        self.handing = Handing(self)
+        self.sweep_at: float | None = None
+        self.tasks_finished = 0
+        self._functions: dict[Address, set[int]] = {}
+        self._sends: list[tuple[Lease, Task]] = []
+        self._others_wait_until = 0.0
+
+    # ---- submitting --------------------------------------------------------------------------
+
+    def submit(
+        self,
+        entry: FunctionEntry,
+        options: TaskOptions,
+        parent: bytes,
+        child_index: int,
+        given: Given,
+        now: float,
+    ) -> Row:
+        """Own a new task; its row has one reference counted per output."""
+        table = self.table
+        returns = options.num_returns
+        row = table.new_task(parent, child_index, returns if returns > 0 else 1)
+        retries = options.max_retries
+        message = Run(row.key, 0, entry.number, parent, child_index, given.payload, returns)
+        task = Task(row, message, entry, retries)
+        if options.retry_exceptions or options.timeout_s is not None or options.name:
+            task.retry_exceptions = options.retry_exceptions
+            message.options = RunOptions(
+                options.name, options.timeout_s, options.retry_exceptions, retries
+            )
+        queue = self.queues.get((options.shape, options.env))
+        if queue is None:
+            queue = self._new_queue(options.shape, options.env, now)
+        task.queue = queue
+        if given.is_plain:
+            row.task = task
+        else:
+            task.spec_bytes = len(given.payload)
+            self.arguments.attach(task, given)
+            if task.missing:
+                return row
+        queue.push(task, self._sends)
+        if self._sends:
+            self._send_all()
+        else:
+            self._ask(queue, now)
+        return row
+
+    def _new_queue(self, shape: Shape, env: str, now: float) -> ShapeQueue:
+        queue = ShapeQueue(len(self.by_key), shape, env, now)
+        self.by_key.append(queue)
+        self.queues[shape, env] = queue
+        return queue
+
+    def ready_to_run(self, task: Task, now: float) -> None:
+        """Every argument of a task is known."""
+        if task.actor is not None:
+            self.actors.push_ready(task.actor)
+            return
+        queue = task.queue
+        queue.push(task, self._sends)
+        self._send_all()
+        self._ask(queue, now)
+
+    def _send_all(self) -> None:
+        sends = self._sends
+        outbox = self.outbox
+        for lease, task in sends:
+            if task.top_level is not None and not self.arguments.fill(task, lease.worker):
+                lease.inflight.pop(task.row.key, None)
+                continue
+            entry = task.entry
+            if entry is not None and entry.number not in lease.functions:
+                lease.functions.add(entry.number)
+                assert entry.blob is not None
+                outbox.send(
+                    lease.worker,
+                    DefineFunction(entry.number, entry.name, entry.blob, entry.max_calls),
+                )
+            outbox.messages.append((lease.worker, task.message, len(lease.inflight) == 1))
+        sends.clear()
+
+    # ---- leases ------------------------------------------------------------------------------
+
+    def _ask(self, queue: ShapeQueue, now: float) -> None:
+        """Bring what was asked for in line with what waits."""
+        want = queue.requests_wanted()
+        asked = queue.outstanding
+        have = sum(max(0, wanted - granted) for wanted, granted in asked.values()) if asked else 0
+        node = self.outbox.node_manager.node
+        if want > have and (have == 0 or want >= 2 * have):
+            counts = asked.setdefault(node, [0, 0])
+            counts[0] += want - have
+            self._demand(queue, node, counts[0])
+        elif want == 0 and have > 0:
+            for node, counts in asked.items():
+                if counts[0] > counts[1]:
+                    counts[0] = counts[1]
+                    self._demand(queue, node, counts[0])
+        if self.sweep_at is None and (queue.leases or queue.pending):
+            self.sweep_at = now + SWEEP_S
+
+    def _demand(self, queue: ShapeQueue, node: str, wanted: int, is_spilled: bool = False) -> None:
+        local = self.outbox.node_manager
+        target = local if node == local.node else Address(node, 0)
+        message = LeaseDemand(
+            queue.key,
+            queue.shape,
+            queue.env,
+            wanted,
+            len(queue.pending),
+            spilled=target is not local,
+        )
+        self.outbox.send(target, message, True)
+
+    def on_lease_granted(self, source: Address, message: LeaseGranted, now: float) -> None:
+        """A worker is ours."""
+        queue = self.by_key[message.key]
+        counts = queue.outstanding.setdefault(source.node, [0, 0])
+        counts[1] += 1
+        counts[0] = max(counts)
+        lease = Lease(message.lease, source.node, message.worker, queue, now)
+        lease.gpus = message.gpus
+        lease.pid = message.pid
+        lease.functions = self._functions.setdefault(message.worker, set())
+        self.leases[message.worker] = lease
+        queue.add_lease(lease)
+        queue.pump(self._sends)
+        self._send_all()
+        self._ask(queue, now)
+        if self.sweep_at is None:
+            self.sweep_at = now + SWEEP_S
+
+    def on_spilled_back(self, source: Address, message: LeaseSpilledBack, now: float) -> None:
+        """Another node fits better: ask it instead."""
+        queue = self.by_key[message.key]
+        here = queue.outstanding.setdefault(source.node, [0, 0])
+        here[1] += message.count
+        here[0] = max(here)
+        there = queue.outstanding.setdefault(message.node, [0, 0])
+        there[0] += message.count
+        self._demand(queue, message.node, there[0])
+
+    def on_infeasible(self, source: Address, message: LeaseInfeasible, now: float) -> None:
+        """No node can ever run this shape: its tasks fail."""
+        queue = self.by_key[message.key]
+        counts = queue.outstanding.setdefault(source.node, [0, 0])
+        counts[1] = counts[0]
+        pending = list(queue.pending)
+        queue.pending.clear()
+        for task in pending:
+            name = task.entry.name if task.entry is not None else ""
+            self.fail(task.row, TaskUnschedulableError(message.reason, task_name=name), now)
+
+    def on_lease_revoked(self, message: LeaseRevoked, now: float) -> None:
+        """A leased worker has ended."""
+        lease = self.leases.get(message.worker)
+        self._functions.pop(message.worker, None)
+        if lease is None or lease.id != message.lease:
+            return
+        self._end_lease(lease, message.cause, now)
+
+    def _end_lease(self, lease: Lease, cause: ExitCause, now: float) -> None:
+        """Retry what was in flight. Only the oldest can have begun; it is charged for the crash."""
+        self.leases.pop(lease.worker, None)
+        queue = lease.queue
+        tasks = queue.remove_lease(lease)
+        for task in reversed(tasks[1:]):
+            task.lease = None
+            task.message.attempt += 1
+            queue.pending.appendleft(task)
+        if tasks:
+            self.retry(tasks[0], _crash(tasks[0], lease, cause), now)
+        queue.pump(self._sends)
+        self._send_all()
+        self._ask(queue, now)
+
+    def on_worker_unreachable(self, worker: Address, now: float) -> None:
+        """The connection to a leased worker broke: have it ended, and hear so, before retrying."""
+        lease = self.leases.get(worker)
+        if lease is not None and not lease.is_blocked:
+            lease.is_blocked = True
+            self._tell_lease_node(lease, ReturnLease(lease.id, True, "its connection broke"))
+
+    def on_return_idle(self, message: ReturnIdle, now: float) -> None:
+        """Others wait for what we hold: give back what is idle, and soon what becomes idle."""
+        self._others_wait_until = now + 1.0
+        self._return_idle(now, 0.0)
+
+    def _return_idle(self, now: float, idle_s: float) -> None:
+        for queue in self.by_key:
+            for lease in queue.idle_leases(now, idle_s):
+                self.return_lease(lease)
+
+    def return_lease(self, lease: Lease) -> None:
+        """Give a lease back that has nothing in flight."""
+        lease.queue.remove_lease(lease)
+        self.leases.pop(lease.worker, None)
+        self._tell_lease_node(lease, ReturnLease(lease.id))
+
+    def _tell_lease_node(self, lease: Lease, message: ReturnLease) -> None:
+        local = self.outbox.node_manager
+        target = local if lease.node == local.node else Address(lease.node, 0)
+        self.outbox.send(target, message, True)
+
+    # ---- what workers say --------------------------------------------------------------------
+
+    def finish(self, source: Address, key: int, attempt: int, run_us: int, now: float) -> Task | None:
+        """The task that a worker's answer is about, if it is still waited for."""
+        lease = self.leases.get(source)
+        if lease is None:
+            return self.actors.finish(source, key)
+        task = lease.inflight.get(key)
+        if task is None:
+            return self.actors.finish(source, key)
+        if task.message.attempt != attempt:
+            return None
+        queue = lease.queue
+        queue.finished(lease, key, run_us, now)
+        self.tasks_finished += 1
+        if queue.pending:
+            queue.pump(self._sends)
+            if self._sends:
+                self._send_all()
+        if not lease.inflight and now < self._others_wait_until:
+            self.return_lease(lease)
+        return task
+
+    def on_done(self, source: Address, message: Done, now: float) -> None:
+        """The common answer: one plain value inline."""
+        task = self.finish(source, message.key, message.attempt, message.run_us, now)
+        if task is not None:
+            waiters = self.table.complete(task.row, message.blob)
+            if waiters is not None:
+                self.wake(waiters, now)
+
+    def on_done_with(self, source: Address, message: DoneWith, now: float) -> None:
+        """An answer with several, stored, or reference-holding outputs."""
+        task = self.finish(source, message.key, message.attempt, message.run_us, now)
+        if task is None:
+            return
+        self._count_kept(source, message.kept)
+        row = task.row
+        for adopted in message.adopted or ():
+            self.recovery.adopt(adopted, source, task)
+        nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
+        values: list[Any] | Packed
+        outputs: dict[int, Refs | None]
+        if message.packed is not None:
+            ends = array("Q")
+            ends.frombytes(message.ends)
+            values = Packed(message.packed, ends)
+            outputs = dict(message.packed_nested or {})
+        else:
+            found = message.outputs or []
+            values = [o.blob if o.blob is not None else o.location for o in found]
+            outputs = {i: o.nested for i, o in enumerate(found) if o.nested is not None}
+        met: list[ObjectRef[Any]] = []
+        for index, refs in outputs.items():
+            if refs is not None:
+                inside = self.borrowing.meet(refs, source, is_covered=False)
+                nested[index] = (refs, inside)
+                met += inside
+        if message.wants_taken:
+            taken = TakenResult(message.key)
+            self.borrowing.after_registration(met, lambda: self.outbox.send(source, taken))
+        is_stored = message.packed is not None or any(type(v) is Location for v in values)  # type: ignore[union-attr]
+        keep = is_stored and task.actor is None and self.recovery.may_keep(task)
+        waiters = self.table.complete_with(row, values, nested or None, keep)
+        if waiters is not None:
+            self.wake(waiters, now)
+
+    def on_failed(self, source: Address, message: Failed, now: float) -> None:
+        """A task ended with an exception."""
+        task = self.finish(source, message.key, message.attempt, message.run_us, now)
+        if task is None:
+            return
+        self._count_kept(source, message.kept)
+        if message.kind == "lost":
+            self.recovery.on_argument_lost(task, message.lost, message.error, now)
+        elif message.is_retriable or message.kind == "exit":
+            self.retry(task, message.error, now)
+        else:
+            self.fail(task.row, message.error, now)
+
+    def _count_kept(self, source: Address, kept: list[bytes] | None) -> None:
+        for id_ in kept or ():
+            self.table.borrow(id_, source)
+
+    def on_tasks_returned(self, source: Address, message: TasksReturned, now: float) -> None:
+        """Tasks that were not started: they wait again, or go to another lease."""
+        lease = self.leases.get(source)
+        if lease is None:
+            return
+        was_recall = lease.is_recalling
+        lease.queue.take_back(lease, message.keys)
+        if not was_recall and lease.inflight:
+            lease.is_blocked = True
+        lease.queue.pump(self._sends)
+        self._send_all()
+        self._ask(lease.queue, now)
+
+    # ---- resolving ---------------------------------------------------------------------------
+
+    def wake(self, waiters: list[Any], now: float) -> None:
+        """A row was resolved: tasks that waited for it may run, threads are told by the shell."""
+        woken = self.outbox.woken
+        for waiter in waiters:
+            if type(waiter) is Task:
+                self.arguments.arrived(waiter, now)
+            elif type(waiter) is tuple:
+                self._answer(waiter[0], waiter[1], waiter[2])
+            else:
+                woken.append(waiter)
+
+    def await_row(self, row: Row, waiter: Any, now: float) -> None:
+        """Tell `waiter` when the row is resolved; it is not yet. Brings back a lost value."""
+        if row.waiters is None:
+            row.waiters = [waiter]
+        else:
+            row.waiters.append(waiter)
+        if row.state == LOST:
+            self.recovery.recover(row, now)
+        elif row.info is not None:
+            self.borrowing.need(row)
+
+    def fail(self, row: Row, error: Any, now: float) -> None:
+        """Resolve a row with an error: a blob, or an exception made here."""
+        waiters = self.table.fail(row, error)
+        if waiters is not None:
+            self.wake(waiters, now)
+
+    def retry(self, task: Task, error: Any, now: float) -> None:
+        """Execute again if the task has retries left, else fail with `error`."""
+        row = task.row
+        task.lease = None
+        if task.is_cancelled:
+            self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
+        elif task.retries_left == 0:
+            self.fail(row, error, now)
+        else:
+            if task.retries_left > 0:
+                task.retries_left -= 1
+            self.resubmit(task, now)
+
+    def resubmit(self, task: Task, now: float) -> None:
+        """Send a task once more, as its next attempt, when its arguments are there."""
+        task.message.attempt += 1
+        options = task.message.options
+        if options is not None:
+            task.message.options = RunOptions(
+                options.name, options.timeout_s, options.retry_exceptions, task.retries_left,
+                options.concurrency_group,
+            )  # fmt: skip
+        if self.arguments.await_missing(task, now) == 0:
+            self.ready_to_run(task, now)
+
+    def on_resolve(self, source: Address, message: Resolve, now: float) -> None:
+        """A borrower wants a value."""
+        known = self.table.by_id.get(message.id)
+        if known is None:
+            self.outbox.send(source, Resolved(message.id, "gone"), True)
+            return
+        row, index = known
+        if message.lost_location is not None and row.state == READY:
+            self.recovery.lose_location(row, index, message.lost_location)
+        if row.state in (READY, FAILED):
+            self._answer(source, row, index)
+        else:
+            self.await_row(row, (source, row, index), now)
+
+    def _answer(self, borrower: Address, row: Row, index: int) -> None:
+        id_ = row.object_id(index)
+        if row.state == FAILED:
+            self.outbox.send(borrower, Resolved(id_, "failed", self.error_blob(row.value)), True)
+            return
+        value = row.output(index) if row.value is not None else None
+        if value is None and row.value is None:
+            self.outbox.send(borrower, Resolved(id_, "gone"), True)
+            return
+        nested = None
+        if row.nested is not None and index in row.nested:
+            # Counted for the receiver as it is sent: those we own; others it registers itself
+            # while it holds the outer object, and so ours hold them.
+            nested = self.borrowing.describe(row.nested[index][1], borrower)
+        if type(value) is Location:
+            resolved = Resolved(id_, "ready", None, value, nested)
+        else:
+            resolved = Resolved(id_, "ready", value, None, nested)
+        self.outbox.send(borrower, resolved, True)
+
+    def error_blob(self, error: Any) -> bytes:
+        """The blob of a failed row's error; the shell replaces this by one that can pickle."""
+        return error if isinstance(error, bytes) else b""
+
+    def on_resolved(self, source: Address, message: Resolved, now: float) -> None:
+        """The owner answered."""
+        known = self.table.by_id.get(message.id)
+        if known is None or known[0].info is None or known[0].state != PENDING:
+            return
+        row = known[0]
+        row.key = -1
+        nested = None
+        if message.nested is not None:
+            met = self.borrowing.meet(message.nested, source, is_covered=False)
+            nested = {0: (message.nested, met)}
+            self.table.retain(row, 0)  # until those inside are registered with their owners
+            self.borrowing.after_registration(met, lambda: self.table.release(row, 0))
+        if message.state == "ready":
+            value = message.blob if message.location is None else message.location
+            waiters = self.table.complete_with(row, [value], nested, keep_task=False)
+            if waiters is not None:
+                self.wake(waiters, now)
+        elif message.state == "failed":
+            self.fail(row, message.blob, now)
+        else:
+            self.fail(row, _lost(row, "its owner no longer knows it"), now)
+
+    # ---- cancelling --------------------------------------------------------------------------
+
+    def cancel(self, row: Row, force: bool, recursive: bool, now: float) -> None:
+        """Cancel the task that makes `row`, if it has not ended."""
+        task = row.task
+        if row.state != PENDING or task is None:
+            return
+        task.is_cancelled = True
+        where = task.lease.worker if task.lease is not None else None
+        if where is None and task.actor is not None and row.key in task.actor.inflight:
+            where = task.actor.address
+        if where is None:
+            self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
+        else:
+            task.retries_left = 0
+            self.outbox.send(where, Cancel(row.key, force, recursive), True)
+
+    # ---- time, death, and cleaning up ----------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` has something to do."""
+        late = self.borrowing.next_deadline()
+        if late is None or (self.sweep_at is not None and self.sweep_at < late):
+            return self.sweep_at
+        return late
+
+    def on_deadline(self, now: float) -> None:
+        """Give back idle leases, recall work for idle ones, ask for more where nothing moves."""
+        self.borrowing.on_deadline(now)
+        if self.sweep_at is None or now < self.sweep_at:
+            return
+        self.sweep_at = None
+        self._return_idle(now, 0.0 if now < self._others_wait_until else 0.5)
+        for queue in self.by_key:
+            recall = queue.recall_from(now)
+            if recall is not None:
+                self.outbox.send(recall[0].worker, Recall(recall[1]), True)
+            if queue.pending:
+                queue.grow_cap(now)
+                self._ask(queue, now)
+            if queue.leases:
+                self.sweep_at = now + SWEEP_S
+
+    def settle(self, now: float) -> None:
+        """Carry on what counts that reached zero ask for; after every event."""
+        table = self.table
+        while table.drops or table.released or table.returned or table.ended_actors:
+            if table.drops:
+                table.drain_drops()
+            if table.released:
+                self._release_ranges()
+            if table.returned:
+                self.borrowing.flush_returned()
+            while table.ended_actors:
+                self.actors.on_handle_ended(table.ended_actors.pop())
+
+    def _release_ranges(self) -> None:
+        local = self.outbox.node_manager
+        for where in self.table.released:
+            target = local if where.node == local.node else Address(where.node, 0)
+            self.outbox.send(target, RangeReleased(where.segment, where.offset, where.size))
+        self.table.released.clear()
+
+    def on_env_failed(self, message: EnvFailed, now: float) -> None:
+        """A runtime environment cannot be set up: the tasks that need it fail."""
+        for queue in self.by_key:
+            if queue.env == message.env:
+                pending = list(queue.pending)
+                queue.pending.clear()
+                for task in pending:
+                    error = RuntimeEnvSetupError(env=message.env, reason=message.reason)
+                    self.fail(task.row, error, now)
+
+    def fail_all(self, error: Exception) -> None:
+        """The cluster is gone: whatever is pending fails."""
+        for queue in self.by_key:
+            tasks = [task for lease in queue.leases for task in lease.inflight.values()]
+            tasks += queue.pending
+            queue.pending.clear()
+            queue.leases.clear()
+            for task in tasks:
+                self.fail(task.row, error, 0.0)
+        self.leases.clear()
+        self.actors.fail_all(error)
+        for row, _ in list(self.table.by_id.values()):
+            if row.state == PENDING and row.info is not None:
+                self.fail(row, error, 0.0)
+        self.sweep_at = None
+
+    def on_process_died(self, address: Address, cause: ExitCause, now: float) -> None:
+        """A process ended: a borrower of ours, or an owner of what we borrow."""
+        is_clean = cause.code == 0
+        self.borrowing.on_borrower_died(address, now, is_clean)
+        self.handing.forget(address)
+        self.recovery.on_owner_died(address, cause, now)
+
+    def on_node_died(self, node: str, reason: str, now: float) -> None:
+        """A node is gone with its workers and what its arena held."""
+        cause = ExitCause(reason=f"node {node[:8]} died: {reason}")
+        for lease in [lease for lease in self.leases.values() if lease.node == node]:
+            self._end_lease(lease, cause, now)
+        for queue in self.by_key:
+            if queue.outstanding.pop(node, None) is not None:
+                self._ask(queue, now)
+        self.recovery.on_node_died(node, cause, now)
+
+
+def _crash(task: Task, lease: Lease, cause: ExitCause) -> WorkerCrashedError | NodeDiedError:
+    name = task.entry.name if task.entry is not None else ""
+    if cause.reason.startswith("node "):
+        return NodeDiedError(node=lease.node, reason=cause.reason)
+    return WorkerCrashedError(
+        task_name=name,
+        task_id=task.row.task_id().hex(),
+        node=lease.node,
+        pid=lease.pid,
+        exit_code=cause.code,
+        signal=None if cause.signal is None else f"signal {cause.signal}",
+        last_log_lines=tuple(cause.log),
+    )
+
+
+def _lost(row: Row, reason: str) -> ObjectLostError:
+    return ObjectLostError(object_id=row.object_id(0).hex(), reason=reason)
+
+
+__all__ = ["DYNAMIC", "ActorLink", "Call", "Output", "Owner"]

@@ -1,0 +1,187 @@
+"""Lost objects: brought back by executing their task again, or given up with the reason.
+
+A stored value is lost with its node. Nothing happens until somebody needs it; then its task, kept
+as lineage, is executed again under the same ids, and so, recursively, are the tasks of arguments
+that are gone too (Ownership, NSDI'21, §4.3). Executions for recovery are bounded apart from the
+task's own retries, and go through the same queues as other work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from freehold._core.ids import Address, Location
+from freehold._core.limits import LINEAGE_BYTES, RECONSTRUCTION_ATTEMPTS
+from freehold._core.messages import Adopted, ExitCause, Resolve
+from freehold._core.ownership.row import LOST, PENDING, READY, Packed, Row, Task
+from freehold.errors import (
+    ObjectLostError,
+    ObjectReconstructionFailedError,
+    ObjectReconstructionFailedLineageEvictedError,
+    ObjectReconstructionFailedMaxAttemptsExceededError,
+    OwnerDiedError,
+)
+
+if TYPE_CHECKING:
+    from freehold._core.ownership.owner import Owner
+
+
+class Recovery:
+    """What one owner does about lost values and dead owners."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._attempts: dict[bytes, int] = {}
+        self._stored: dict[Row, None] = {}
+        self.lineage_limit = LINEAGE_BYTES
+
+    def may_keep(self, task: Task) -> bool:
+        """Whether a task that ended with stored outputs is kept, within the lineage budget."""
+        self.note_stored(task.row)
+        if task.retries_left == 0 and task.message.attempt == 0 and task.entry is None:
+            return False
+        return self._owner.table.lineage_bytes + task.spec_bytes <= self.lineage_limit
+
+    def note_stored(self, row: Row) -> None:
+        """A row that has a value in some node's arena."""
+        self._stored[row] = None
+        if len(self._stored) > 1024 and len(self._stored) > 2 * self._owner.table.rows:
+            self._stored = {row: None for row in self._stored if row.value is not None}
+
+    def unreadable(self, row: Row, index: int, location: Location) -> None:
+        """A pull of a value failed: ask its owner again, or take it as lost."""
+        if row.state != READY:
+            return
+        if row.info is None:
+            self.lose_location(row, index, location)
+        else:
+            row.state = PENDING
+            row.value = None
+            row.key = -2
+            lost = Resolve(row.object_id(0), location)
+            self._owner.outbox.send(row.info.address, lost, True)
+
+    def adopt(self, adopted: Adopted, source: Address, creator: Task) -> None:
+        """Own from now on what the finishing worker owned and returned to us."""
+        owner = self._owner
+        known = owner.table.by_id.get(adopted.id)
+        row = known[0] if known is not None else owner.table.new_adopted(adopted.id, creator)
+        if row.info is not None:
+            # We borrowed it from the worker before: the same row is the owner's now.
+            row.info = None
+            owner.table.borrowed_rows -= 1
+            row.borrow_count = 0
+        output = adopted.output
+        value = output.blob if output.location is None else output.location
+        nested = None
+        if output.nested is not None:
+            met = owner.borrowing.meet(output.nested, source, is_covered=False)
+            nested = {0: (output.nested, met)}
+        owner.table.borrow(adopted.id, source)  # the worker holds it until it says otherwise
+        if row.state == PENDING:
+            waiters = owner.table.complete_with(row, [value], nested, keep_task=False)
+            owner.wake(waiters or [], 0.0)
+        if output.location is not None:
+            self._stored[row] = None
+
+    # ---- losing ------------------------------------------------------------------------------
+
+    def lose_location(self, row: Row, index: int, location: Location) -> None:
+        """Somebody could not read `location` of our row: believe it if we know no better."""
+        if row.state == READY and row.output(index) == location:
+            self._owner.table.lose(row)
+
+    def on_argument_lost(self, task: Task, id_: bytes, error: Any, now: float) -> None:
+        """A worker could not get an argument: bring it back, then send the task again."""
+        owner = self._owner
+        known = owner.table.by_id.get(id_)
+        if known is not None and known[0].state == READY:
+            owner.table.lose(known[0])
+            if known[0].info is not None:
+                known[0].state = PENDING
+                known[0].key = -1
+        attempts = self._attempts.get(id_, 0) + 1
+        self._attempts[id_] = attempts
+        if known is None or attempts > RECONSTRUCTION_ATTEMPTS * 4:
+            owner.fail(task.row, error, now)
+        else:
+            owner.resubmit(task, now)
+
+    def recover(self, row: Row, now: float) -> None:
+        """Bring back a lost value, or resolve its row with why that is impossible."""
+        owner = self._owner
+        if row.state != LOST:
+            return
+        id_ = row.object_id(0)
+        if row.task is None:
+            reason = "it was made by put() or an actor, so there is no task to run again"
+            error: ObjectLostError = ObjectReconstructionFailedError(
+                object_id=id_.hex(), owner=str(owner.address), reason=reason
+            )
+            if row.info is None and row.first_index == 0 and row.parent:
+                error = ObjectReconstructionFailedLineageEvictedError(
+                    object_id=id_.hex(),
+                    owner=str(owner.address),
+                    budget_bytes=self.lineage_limit,
+                )
+            owner.fail(row, error, now)
+            return
+        attempts = self._attempts.get(id_, 0)
+        if attempts >= RECONSTRUCTION_ATTEMPTS:
+            owner.fail(
+                row,
+                ObjectReconstructionFailedMaxAttemptsExceededError(
+                    object_id=id_.hex(), owner=str(owner.address), attempts=attempts
+                ),
+                now,
+            )
+            return
+        self._attempts[id_] = attempts + 1
+        owner.resubmit(owner.table.reopen(row), now)
+
+    def on_node_died(self, node: str, cause: ExitCause, now: float) -> None:
+        """What the node's arena held is lost; what somebody waits for is brought back."""
+        table = self._owner.table
+        borrowed = [row for row, _ in table.by_id.values() if row.info is not None]
+        for row in [*self._stored, *borrowed]:
+            if row.state != READY or not _is_on(row.value, node):
+                continue
+            if row.info is not None:
+                row.state = PENDING  # ask its owner again when it is needed
+                row.key = -1
+                row.value = None
+            else:
+                self._owner.table.lose(row)
+                if row.count == 0 and row.task is None:
+                    continue
+        for row in borrowed:
+            info = row.info
+            if info is not None and info.address.node == node:
+                self._fail_orphan(row, info.address, cause, now)
+
+    def on_owner_died(self, address: Address, cause: ExitCause, now: float) -> None:
+        """What a dead process owned can no longer be asked for."""
+        for row, _ in list(self._owner.table.by_id.values()):
+            if row.info is not None and row.info.address == address:
+                self._fail_orphan(row, address, cause, now)
+
+    def _fail_orphan(self, row: Row, address: Address, cause: ExitCause, now: float) -> None:
+        if row.state == READY and type(row.value) is bytes:
+            return  # an inline value is here already
+        row.borrow_count = 0
+        error = OwnerDiedError(
+            object_id=row.object_id(0).hex(),
+            owner=str(address),
+            reason=f"its owner died ({cause}) and it cannot be re-derived",
+        )
+        self._owner.fail(row, error, now)
+
+
+def _is_on(value: Any, node: str) -> bool:
+    if type(value) is Location:
+        return value.node == node
+    if type(value) is Packed:
+        return value.location.node == node
+    if type(value) is list:
+        return any(type(v) is Location and v.node == node for v in value)
+    return False

@@ -1,0 +1,175 @@
+"""The row of an output group: all that is known of a task's outputs, a `put`, or a borrowed object.
+
+One row serves all outputs of a task; per-output state (`counts`, `values`) exists only for tasks
+with several. A pending no-op costs a row, a task, its message and a reference: about 500 bytes.
+Rows are changed by `table.OwnershipTable` alone.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from freehold._core.ids import Location, child_task_id, object_id
+
+if TYPE_CHECKING:
+    from freehold._core.interface import FunctionEntry
+    from freehold._core.messages import Call, OwnerInfo, Refs, Run
+    from freehold._core.ownership.reference import ObjectRef
+    from freehold._core.ownership.table import OwnershipTable
+
+PENDING = 0
+"""Not known yet: a task that has not ended, or a borrowed object not resolved."""
+READY = 1
+"""`value` is there: a blob inline, a `Location`, or a list or `Packed` of them."""
+FAILED = 2
+"""`value` is the blob of an exception."""
+LOST = 3
+"""The stored value is gone, or was let go while lineage alone held the row."""
+
+IMPLICIT = 0
+"""The owner itself sent us the reference, as an argument of a task that has not ended."""
+REGISTERING = 1
+"""`Borrow` was sent; whoever gave us the reference must hold it until the owner answers."""
+REGISTERED = 2
+"""The owner counts us, until we send `Return`."""
+
+STATE_NAMES = ("pending", "ready", "failed", "lost")
+
+
+class Packed:
+    """Outputs that lie one after another in one segment: 8 bytes each instead of an object."""
+
+    __slots__ = ("ends", "location")
+
+    def __init__(self, location: Location, ends: array[int]) -> None:
+        self.location = location
+        self.ends = ends
+
+    def __getitem__(self, index: int) -> Location:
+        start = self.ends[index - 1] if index else 0
+        start = -(-start // 64) * 64
+        whole = self.location
+        return Location(
+            whole.node, whole.segment, whole.offset + start, self.ends[index] - start
+        )
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+
+class Task:
+    """A submitted task, kept while it is pending and then as lineage while it may run again."""
+
+    __slots__ = (
+        "actor",
+        "arguments",
+        "cost_us",
+        "entry",
+        "is_cancelled",
+        "lease",
+        "message",
+        "missing",
+        "queue",
+        "retries_left",
+        "retry_exceptions",
+        "row",
+        "spec_bytes",
+        "top_level",
+    )
+
+    def __init__(
+        self, row: Row, message: Run | Call, entry: FunctionEntry | None, retries_left: int
+    ) -> None:
+        self.row = row
+        self.message = message
+        self.entry = entry
+        self.retries_left = retries_left
+        self.retry_exceptions: bool | bytes = False
+        self.queue: Any = None
+        """The shape's queue it waits in (tasks)."""
+        self.actor: Any = None
+        """The actor it is a call of."""
+        self.lease: Any = None
+        """Where it was sent."""
+        self.cost_us = 0.0
+        self.missing = 0
+        """Top-level arguments that are not known yet."""
+        self.arguments: list[tuple[Row, int]] | None = None
+        """Every reference among the arguments, counted while the task may run."""
+        self.top_level: list[tuple[int | str, Row, int]] | None = None
+        """The references to replace by their values: (position or keyword, row, index)."""
+        self.is_cancelled = False
+        self.spec_bytes = 0
+
+
+class Row:
+    """One output group. `count` is everything that keeps it in scope; see `table`."""
+
+    __slots__ = (
+        "borrow_count",
+        "borrowers",
+        "child_index",
+        "count",
+        "counts",
+        "first_index",
+        "info",
+        "key",
+        "lineage",
+        "nested",
+        "outputs",
+        "parent",
+        "registration",
+        "state",
+        "table",
+        "task",
+        "task_id_",
+        "value",
+        "waiters",
+    )
+
+    def __init__(self, table: OwnershipTable, key: int) -> None:
+        self.table = table
+        self.key = key
+        self.state = PENDING
+        self.value: Any = None
+        self.count = 0
+        """References here, arguments of unfinished tasks, borrowers and readers, over all outputs."""
+        self.counts: array[int] | None = None
+        """The same per output, if there are several."""
+        self.lineage = 0
+        """Kept tasks that have an output of this row among their arguments."""
+        self.outputs = 1
+        self.first_index = 0
+        self.parent = b""
+        self.child_index = 0
+        self.task_id_: bytes | None = None
+        self.info: OwnerInfo | None = None
+        """Set if the row is borrowed: whom to ask."""
+        self.borrow_count = 0
+        """Of a borrowed row: how often its owner counts us."""
+        self.registration = IMPLICIT
+        """Of a borrowed row: what its owner knows of our holding it."""
+        self.task: Task | None = None
+        self.borrowers: dict[Any, int] | None = None
+        self.waiters: list[Any] | None = None
+        self.nested: dict[int, tuple[Refs, list[ObjectRef]]] | None = None
+        """References inside the outputs' values, held while the row is in scope."""
+
+    def task_id(self) -> bytes:
+        """The id of the task whose outputs these are (for a put, of the task that put it)."""
+        if self.task_id_ is None:
+            self.task_id_ = child_task_id(self.parent, self.child_index)
+        return self.task_id_
+
+    def object_id(self, index: int) -> bytes:
+        """The id of output `index`."""
+        return object_id(self.task_id(), self.first_index + index)
+
+    def output(self, index: int) -> Any:
+        """The blob or location of output `index` of a ready row."""
+        return self.value if self.counts is None else self.value[index]
+
+    def __repr__(self) -> str:
+        kind = "borrowed" if self.info is not None else "owned"
+        return f"<{kind} row {self.task_id().hex()} {STATE_NAMES[self.state]} count={self.count}>"

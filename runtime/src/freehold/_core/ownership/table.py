@@ -1,0 +1,408 @@
+"""The ownership table of one process: every transition of a row, and the counts that end it.
+
+A row is in scope while `count` > 0. What counts: each `ObjectRef` here, each reference among the
+arguments of a task that has not ended, each borrower process, each zero-copy view. Out of scope,
+the value is let go; the row itself stays while `lineage` > 0, because a task that may be executed
+again has it among its arguments, and then it can be brought back by executing its own task.
+
+Invariants (checked by `check_invariants`, ids used in tests, simulation and docs/invariants.md):
+
+- OWN-1  a row's count is never negative, and the sum of `counts` equals it.
+- OWN-2  a pending owned row has a task that has not ended.
+- OWN-3  a row out of scope holds no stored value (its ranges were released exactly once).
+- OWN-4  a row is known by id exactly while it is exposed and not dead.
+- OWN-5  an unfinished task's arguments are in scope; a kept task's have a lineage count.
+
+Rejected: a count object per reference (a million of them cost 100 bytes each), reference counting
+by weak references (72 bytes each), one row per output (a shuffle's million blocks).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from freehold._core.ids import PUT_INDEX_BASE, Address, Location, split_object_id
+from freehold._core.invariants import check
+from freehold._core.messages import OwnerInfo, Refs
+from freehold._core.ownership.reference import ObjectRef, make_reference
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
+
+Argument = tuple[Row, int]
+
+ACTOR_HANDLE = b"actor"
+"""The value of a row that stands for an actor: its end is the end of the actor's last handle."""
+
+
+class OwnershipTable:
+    """The rows of one process.
+
+    Attributes:
+        drops: ends of references, appended by `__del__` and drained by `drain_drops`.
+        released: stored ranges whose last use is over; the machine tells their node managers.
+        returned: borrowed objects whose last use is over; the machine tells their owners.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.host: Any = None
+        """The core that serves `ObjectRef`'s own methods; opaque here."""
+        self.reduce: Callable[[ObjectRef[Any]], Any] = _not_picklable
+        self.on_drop: Callable[[], None] | None = None
+        self.drops: deque[tuple[Any, int]] = deque()
+        self.released: list[Location] = []
+        self.returned: list[Row] = []
+        self.ended_actors: list[Row] = []
+        self.by_id: dict[bytes, tuple[Row, int]] = {}
+        self.rows = 0
+        self.lineage_bytes = 0
+        self.borrowed_rows = 0
+        self._next_key = 0
+
+    # ---- creation ----------------------------------------------------------------------------
+
+    def new_task(self, parent: bytes, child_index: int, outputs: int) -> Row:
+        """The row of a task about to be submitted, with one reference counted per output."""
+        key = self._next_key
+        self._next_key = key + 1
+        row = Row(self, key)
+        row.parent = parent
+        row.child_index = child_index
+        row.count = outputs
+        if outputs != 1:
+            row.outputs = outputs
+            row.counts = array("i", [1]) * outputs
+        self.rows += 1
+        return row
+
+    def new_put(self, parent: bytes, put_index: int, value: bytes | Location) -> Row:
+        """The row of an object that was put, ready, with one reference counted."""
+        row = Row(self, -1)
+        row.task_id_ = parent
+        row.first_index = PUT_INDEX_BASE + put_index
+        row.state = READY
+        row.value = value
+        row.count = 1
+        self.rows += 1
+        return row
+
+    def new_actor(self, parent: bytes, child_index: int) -> Row:
+        """The row that counts an actor's handles, with one counted."""
+        row = self.new_task(parent, child_index, 1)
+        row.state = READY
+        row.value = ACTOR_HANDLE
+        return row
+
+    def new_adopted(self, id_: bytes, creator: Task | None) -> Row:
+        """The row of an object taken over from the worker that made it, nothing counted yet.
+
+        `creator` is the task whose execution made it, kept because executing it again would.
+        """
+        row = Row(self, -1)
+        row.task_id_, row.first_index = split_object_id(id_)
+        self.by_id[id_] = (row, 0)
+        self.rows += 1
+        return row
+
+    def borrowed(self, id_: bytes, info: OwnerInfo) -> tuple[Row, int, bool]:
+        """The row and output of an id of whoever owns it, and whether the row is new."""
+        known = self.by_id.get(id_)
+        if known is not None:
+            return (*known, False)
+        row = Row(self, -1)
+        row.task_id_, row.first_index = split_object_id(id_)
+        row.info = info
+        self.by_id[id_] = (row, 0)
+        self.rows += 1
+        self.borrowed_rows += 1
+        return row, 0, True
+
+    def expose(self, row: Row, index: int) -> bytes:
+        """The id of an output that is about to leave the process; known by it from now on."""
+        id_ = row.object_id(index)
+        if id_ not in self.by_id:
+            self.by_id[id_] = (row, index)
+        return id_
+
+    # ---- counting ----------------------------------------------------------------------------
+
+    def retain(self, row: Row, index: int) -> None:
+        """One more thing keeps output `index` in scope."""
+        row.count += 1
+        if row.counts is not None:
+            row.counts[index] += 1
+
+    def reference(self, row: Row, index: int) -> ObjectRef[Any]:
+        """A new counted reference."""
+        self.retain(row, index)
+        return make_reference(row, index)
+
+    def release(self, row: Row, index: int) -> None:
+        """One thing less keeps output `index` in scope."""
+        count = row.count = row.count - 1
+        if count < 0:
+            check(False, "OWN-1", f"{row!r} released more often than retained")
+        if row.counts is not None:
+            left = row.counts[index] = row.counts[index] - 1
+            if left == 0 and count and row.state == READY:
+                self._release_output(row, index)
+        if count == 0 and row.state != PENDING:
+            self._leave_scope(row)
+        elif count == 0 and row.info is not None:
+            self._leave_scope(row)
+
+    def drain_drops(self) -> None:
+        """Apply the ends of references that `__del__` queued."""
+        drops = self.drops
+        release = self.release
+        while drops:
+            row, index = drops.popleft()
+            release(row, index)
+
+    def _release_output(self, row: Row, index: int) -> None:
+        """One of several outputs is out of scope; packed ones wait for the whole segment."""
+        values = row.value
+        if type(values) is list:
+            if type(values[index]) is Location:
+                self.released.append(values[index])
+            values[index] = None
+        if row.nested is not None:
+            row.nested.pop(index, None)
+
+    def _leave_scope(self, row: Row) -> None:
+        """Nothing needs the outputs: let go of the values, and of the row if lineage may."""
+        if row.info is not None:
+            self.returned.append(row)
+            self._forget(row)
+            return
+        if row.value is ACTOR_HANDLE:
+            self.ended_actors.append(row)
+        self.release_value(row)
+        if row.lineage == 0:
+            self._forget(row)
+        elif row.task is not None:
+            row.state = LOST
+
+    def release_value(self, row: Row) -> None:
+        """Let go of what is stored; an inline value of a put stays for lineage to use."""
+        value = row.value
+        if type(value) is Location:
+            self.released.append(value)
+            row.value = None
+            row.state = LOST
+        elif type(value) is Packed:
+            self.released.append(value.location)
+            row.value = None
+        elif type(value) is list:
+            self.released.extend(v for v in value if type(v) is Location)
+            row.value = None
+        elif row.task is not None:
+            row.value = None
+        row.nested = None
+
+    def _forget(self, row: Row) -> None:
+        """The row ends. Tasks kept for it, and rows kept for those, may end with it."""
+        ending = [row]
+        while ending:
+            row = ending.pop()
+            self.rows -= 1
+            if row.info is not None:
+                self.borrowed_rows -= 1
+            if row.task_id_ is not None and self.by_id:
+                for index in range(row.outputs):
+                    self.by_id.pop(row.object_id(index), None)
+            task, row.task = row.task, None
+            row.value = row.nested = None
+            if task is None:
+                continue
+            self.lineage_bytes -= task.spec_bytes
+            for argument, _ in task.arguments or ():
+                argument.lineage -= 1
+                if argument.lineage == 0 and argument.count == 0 and argument.state != PENDING:
+                    self.release_value(argument)
+                    ending.append(argument)
+            task.arguments = None
+
+    def owned_in_scope(self) -> int:
+        """Rows that this process owns."""
+        return self.rows - self.borrowed_rows
+
+    # ---- a task's life -----------------------------------------------------------------------
+
+    def attach(self, row: Row, task: Task) -> None:
+        """The row's outputs come from `task`, whose arguments are counted from now on."""
+        row.task = task
+        if task.arguments is not None:
+            for argument, index in task.arguments:
+                self.retain(argument, index)
+
+    def complete(self, row: Row, blob: bytes) -> list[Any] | None:
+        """The task ended with one plain inline value: the common case. Returns who waits.
+
+        An inline value cannot be lost, so the task is not kept.
+        """
+        row.state = READY
+        row.value = blob
+        task = row.task
+        row.task = None
+        if task is not None and task.arguments is not None:
+            self._release_arguments(task)
+        if row.count == 0:
+            self._leave_scope(row)
+        waiters, row.waiters = row.waiters, None
+        return waiters
+
+    def complete_with(
+        self,
+        row: Row,
+        values: list[Any] | Packed,
+        nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] | None,
+        keep_task: bool,
+    ) -> list[Any] | None:
+        """The task ended with outputs of any kind. Returns who waits.
+
+        With `keep_task` the task stays as lineage: its arguments' values may go, their rows not.
+        """
+        row.state = READY
+        if row.counts is None:
+            row.value = values[0]
+        else:
+            row.value = values
+        row.nested = nested
+        task = row.task
+        if task is not None:
+            if keep_task:
+                self.lineage_bytes += task.spec_bytes
+                for argument, index in task.arguments or ():
+                    argument.lineage += 1
+                    self.release(argument, index)
+            else:
+                row.task = None
+                self._release_arguments(task)
+        if row.counts is not None and row.count:
+            for index, count in enumerate(row.counts):
+                if count == 0:
+                    self._release_output(row, index)
+        if row.count == 0:
+            self._leave_scope(row)
+        waiters, row.waiters = row.waiters, None
+        return waiters
+
+    def fail(self, row: Row, error: bytes) -> list[Any] | None:
+        """The object will not come: `error` is the blob of the exception. Returns who waits."""
+        was_pending = row.state == PENDING
+        row.state = FAILED
+        row.value = error
+        row.nested = None
+        task, row.task = row.task, None
+        if task is not None:
+            if was_pending:
+                self._release_arguments(task)
+            else:
+                self.drop_lineage(task)
+        if row.count == 0:
+            self._leave_scope(row)
+        waiters, row.waiters = row.waiters, None
+        return waiters
+
+    def lose(self, row: Row) -> None:
+        """The stored value is gone with its node."""
+        if row.state == READY:
+            row.state = LOST
+            row.value = None
+
+    def reopen(self, row: Row) -> Task:
+        """Execute a kept task again: its arguments count as a running task's do."""
+        task = row.task
+        assert task is not None
+        row.state = PENDING
+        row.value = None
+        row.nested = None
+        self.lineage_bytes -= task.spec_bytes
+        for argument, index in task.arguments or ():
+            argument.lineage -= 1
+            self.retain(argument, index)
+        return task
+
+    def _release_arguments(self, task: Task) -> None:
+        arguments, task.arguments = task.arguments, None
+        for argument, index in arguments or ():
+            self.release(argument, index)
+
+    def drop_lineage(self, task: Task) -> None:
+        """A kept task is not needed any more."""
+        self.lineage_bytes -= task.spec_bytes
+        for argument, _ in task.arguments or ():
+            argument.lineage -= 1
+            if argument.lineage == 0 and argument.count == 0 and argument.state != PENDING:
+                self.release_value(argument)
+                self._forget(argument)
+        task.arguments = None
+
+    # ---- borrowers ---------------------------------------------------------------------------
+
+    def borrow(self, id_: bytes, borrower: Address) -> bool:
+        """`borrower` holds the object from now on; False if it no longer exists."""
+        known = self.by_id.get(id_)
+        if known is None:
+            return False
+        row, index = known
+        if row.borrowers is None:
+            row.borrowers = {}
+        times = row.borrowers.get((borrower, index), 0)
+        row.borrowers[borrower, index] = times + 1
+        if times == 0:
+            self.retain(row, index)
+        return True
+
+    def give_back(self, id_: bytes, borrower: Address, is_dead: bool = False) -> None:
+        """`borrower` takes back one registration, or all if it is dead.
+
+        They are counted because one may be under way to the borrower while its `Return` of an
+        earlier one is under way to us.
+        """
+        known = self.by_id.get(id_)
+        if known is None:
+            return
+        row, index = known
+        times = row.borrowers.get((borrower, index), 0) if row.borrowers is not None else 0
+        if row.borrowers is None or not times:
+            return
+        if times > 1 and not is_dead:
+            row.borrowers[borrower, index] = times - 1
+        else:
+            del row.borrowers[borrower, index]
+            self.release(row, index)
+
+    # ---- checks ------------------------------------------------------------------------------
+
+    def check_invariants(self, rows: list[Row]) -> None:
+        """Check `rows` (every row the caller knows of) against OWN-1 … OWN-5."""
+        for row in rows:
+            check(row.count >= 0, "OWN-1", f"{row!r}: negative count")
+            if row.counts is not None:
+                check(
+                    sum(row.counts) == row.count and min(row.counts) >= 0,
+                    "OWN-1",
+                    f"{row!r}: counts {list(row.counts)} do not add up",
+                )
+            if row.state == PENDING and row.info is None:
+                check(row.task is not None, "OWN-2", f"{row!r}: pending without a task")
+            if row.count == 0 and row.state != PENDING:
+                check(
+                    type(row.value) not in (Location, Packed, list),
+                    "OWN-3",
+                    f"{row!r}: out of scope with a stored value",
+                )
+            if row.task is not None:
+                for argument, _ in row.task.arguments or ():
+                    kept = argument.count if row.state == PENDING else argument.lineage
+                    check(kept > 0, "OWN-5", f"{row!r}: argument {argument!r} not held")
+        for id_, (row, index) in self.by_id.items():
+            check(row.object_id(index) == id_, "OWN-4", f"{row!r} known by a wrong id")
+
+
+def _not_picklable(ref: ObjectRef[Any]) -> Any:
+    raise TypeError(f"{ref!r} cannot be pickled here")

@@ -1,0 +1,660 @@
+"""Decides who works for whom on one node: grants leases, starts and ends workers, spills back.
+
+Place in the flow: the node manager turns messages of owners, workers and the control service into
+the events of `events.py`, calls `handle` and carries out the effects in order. The machine starts
+no process and knows no connection; what it is told of a worker's end is taken as confirmed.
+
+Resources are held from the grant to the return of a lease. Where the worker's process must end (an
+actor, a worker with devices, a lease returned to be killed, a dead owner's worker) they are held
+until it *has* ended: a process that still runs may still use them.
+
+Rejected: binding each fork to the demand it is for. A worker that starts is for whoever is next in
+line, so that a lease returned meanwhile serves at once. Workers with devices are the exception,
+because their devices are set before any user code runs in them.
+
+It deliberately does not know tasks, objects or where arguments are: the owner chose this node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from freehold._core.ids import Address
+from freehold._core.messages import ExitCause
+from freehold._core.resources import CPU, UNIT, Shape, fits
+from freehold._core.scheduling import events as ev
+from freehold._core.scheduling.events import Instant, SchedulingEffect, SchedulingEvent
+from freehold._core.scheduling.lines import Demand, Line, Lines, Placement
+from freehold._core.scheduling.policy import NodeRoom, is_feasible, pick_node, why_infeasible
+from freehold._core.scheduling.report import check_tables, explain_shape, take_snapshot
+from freehold._core.scheduling.room import Room, count_fitting
+from freehold._core.scheduling.view import ClusterView
+from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED, Start, Worker, WorkerPool
+
+PRESTART_LIMIT = 4
+"""Workers started ahead by default at the most: an idle one costs up to 25 MB."""
+
+START_ATTEMPTS = 5
+"""Failed starts in a row after which those who wait for the environment are told."""
+
+START_PAUSE_S = 0.1
+"""Pause after a failed start, doubled with each in a row: a new zygote needs some time."""
+
+ASK_AGAIN_S = 1.0
+"""While someone waits, holders of leases are reminded this often; so long they keep it in mind."""
+
+ASK_PAUSE_S = 0.1
+"""Least time between two rounds of asking; a round goes to every holder."""
+
+SPREAD_STEPS = 64
+"""Decisions spent at the most on sending away one demand that never fits here."""
+
+
+class OwnerRow:
+    """What one owner wants and has."""
+
+    __slots__ = ("demands", "leases")
+
+    def __init__(self) -> None:
+        self.demands: dict[int, Demand] = {}
+        self.leases: dict[int, Worker] = {}
+
+
+class LeaseScheduler:
+    """The scheduler of one node.
+
+    Example:
+        >>> node = LeaseScheduler("a" * 32, {"CPU": 10_000}, ev.SchedulerSettings())
+        >>> owner = Address("a" * 32, 1)
+        >>> demand = ev.DemandChanged(owner, 0, (("CPU", 10_000),), "", wanted=1)
+        >>> for effect in node.handle(demand, now=0.0):
+        ...     print(effect)
+        StartWorker(start=1, env='', gpus=[])
+        ReportNode(available={'CPU': 10000}, queued={'CPU: 1': 1})
+    """
+
+    def __init__(
+        self,
+        node: str,
+        total: dict[str, int],
+        settings: ev.SchedulerSettings,
+        *,
+        incarnation: int = 0,
+    ) -> None:
+        self.node = node
+        self.incarnation = incarnation
+        self.settings = settings
+        cpus = total.get(CPU, 0) // UNIT
+        self._keep_idle = settings.idle_workers if settings.idle_workers >= 0 else max(1, cpus)
+        self._starts_at_once = (
+            settings.starts_at_once if settings.starts_at_once > 0 else max(2, cpus)
+        )
+        prestart = settings.prestart_workers
+        self._prestart = prestart if prestart >= 0 else min(cpus, PRESTART_LIMIT)
+        self.room = Room(total)
+        self.pool = WorkerPool()
+        self.lines = Lines(settings.passed_over_s)
+        self.view = ClusterView(node)
+        self.owners: dict[Address, OwnerRow] = {}
+        self.leases: dict[int, Worker] = {}
+        self.placements: dict[tuple[bytes, int], Placement] = {}
+        self.actors_hold: dict[str, int] = {}
+        self.last_start = 0
+        self.last_lease = 0
+        self.spilled = 0
+        self.ignored = 0
+        self._grace: dict[int, Instant] = {}
+        self._start_failures: dict[str, int] = {}
+        self._no_start_before: dict[str, Instant] = {}
+        self._asked_at: Instant | None = None
+        self._must_ask = False
+        self._is_short = False
+        self._reported: tuple[dict[str, int], dict[str, int]] = (dict(total), {})
+        self._reported_at: Instant | None = None
+        self._is_dirty = False
+        # Both are only meaningful during `handle`.
+        self._effects: list[SchedulingEffect] = []
+        self._now: Instant = 0.0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            ev.NodeStarted: self._node_started,
+            ev.DemandChanged: self._demand_changed,
+            ev.LeaseReturned: self._lease_returned,
+            ev.WorkerStarted: self._worker_started,
+            ev.WorkerStartFailed: self._worker_start_failed,
+            ev.WorkerExited: self._worker_exited,
+            ev.TaskBlocked: self._task_blocked,
+            ev.OwningChanged: self._owning_changed,
+            ev.OwnerGone: lambda event: self._owner_gone(event.owner),
+            ev.ActorPlacementRequested: self._actor_placement_requested,
+            ev.ActorUnplaced: self._actor_unplaced,
+            ev.ViewChanged: self._view_changed,
+            ev.NodeLost: self._node_lost,
+            ev.DeadlineReached: lambda event: None,
+        }
+
+    # ---- the interface -----------------------------------------------------------------------
+
+    def handle(self, event: SchedulingEvent, *, now: Instant) -> list[SchedulingEffect]:
+        """Take one event; what has to be done about it, in order."""
+        self._now = now
+        self._effects = effects = []
+        self._handlers[type(event)](event)
+        if self.lines:
+            self._serve()
+        else:
+            self._is_short = False
+        if self._is_short or self.room.available.get(CPU, 0) < 0:
+            self._ask_return_idle()
+        if self._grace:
+            self._end_overdue()
+        self._reap_idle()
+        if self._is_dirty or self.lines.is_dirty:
+            self._report()
+        return effects
+
+    def next_deadline(self) -> Instant | None:
+        """When `DeadlineReached` is due, if at all."""
+        times = list(self._grace.values())
+        oldest = self.pool.oldest_reapable(self._keep_idle)
+        if oldest is not None:
+            times.append(oldest.idle_since + self.settings.idle_worker_s)
+        if self.lines:
+            times += self._no_start_before.values()
+            if self.lines.barring is not None:
+                times.append(self.lines.bar_until)
+        if self._asked_at is not None and self._is_short:
+            times.append(self._asked_at + (ASK_PAUSE_S if self._must_ask else ASK_AGAIN_S))
+        if self._reported_at is not None and (self._is_dirty or self.lines.is_dirty):
+            times.append(self._reported_at + self.settings.report_period_s)
+        return min(times, default=None)
+
+    def explain(self, shape: Shape) -> list[str]:
+        """For each node of the view, this one first: why the shape runs there now or does not."""
+        return explain_shape(self, shape)
+
+    def snapshot(self) -> ev.SchedulingSnapshot:
+        """Counts for metrics, dashboard and tests."""
+        return take_snapshot(self)
+
+    def check_invariants(self) -> None:
+        """Compare the tables with each other.
+
+        Raises:
+            InvariantError: SCH-1 to SCH-7, see `report.check_tables`.
+        """
+        check_tables(self)
+
+    # ---- demand ------------------------------------------------------------------------------
+
+    def _demand_changed(self, event: ev.DemandChanged) -> None:
+        row = self.owners.get(event.owner)
+        if row is None:
+            row = self.owners[event.owner] = OwnerRow()
+        demand = row.demands.get(event.key)
+        if demand is None:
+            demand = Demand(event.owner, event.key, event.shape, event.env)
+            row.demands[event.key] = demand
+        elif demand.shape != event.shape or demand.env != event.env:
+            self.ignored += 1
+            return
+        demand.wanted = event.wanted
+        demand.backlog = event.backlog
+        demand.is_spilled = event.spilled
+        before = demand.waiting
+        self._update_waiting(demand)
+        if demand.waiting > before:
+            self._must_ask = True
+            self._spread(demand)
+
+    def _update_waiting(self, demand: Demand) -> None:
+        waiting = max(0, demand.wanted - demand.answered - demand.binding)
+        self.lines.set_waiting(demand, waiting)
+
+    def _spread(self, demand: Demand) -> bool:
+        """Decide where what waits of a demand should come from; whether some was sent away."""
+        shape = demand.shape
+        if not self.view or not shape or demand.is_spilled:
+            if is_feasible(shape, self.room.total):
+                return False
+        here = NodeRoom(self.node, self.room.total, self._free_beside(demand))
+        count = demand.waiting
+        step = 1 + count // SPREAD_STEPS
+        sent: dict[str, int] = {}
+        left = count
+        while left > 0:
+            choice = pick_node(shape, here, self.view, may_leave=not demand.is_spilled)
+            if choice.kind == "nowhere":
+                self._refuse(demand)
+                return True
+            if choice.kind == "wait":
+                break
+            share = min(left, step) if choice.kind == "wait there" else 1
+            left -= share
+            if choice.kind == "here":
+                for name, units in shape:
+                    here.available[name] -= units
+                continue
+            sent[choice.node] = sent.get(choice.node, 0) + share
+            for _ in range(share):
+                self.view.charge(choice.node, shape)
+        for node, share in sent.items():
+            demand.answered += share
+            self.spilled += share
+            self._effects.append(ev.SpillBack(demand.owner, demand.key, share, node))
+        self._update_waiting(demand)
+        return bool(sent)
+
+    def _refuse(self, demand: Demand) -> None:
+        here = NodeRoom(self.node, self.room.total, self.room.available)
+        reason = why_infeasible(demand.shape, [here, *self.view])
+        demand.answered += demand.waiting
+        self._update_waiting(demand)
+        self._effects.append(ev.ReportInfeasible(demand.owner, demand.key, reason))
+
+    def _free_beside(self, demand: Demand) -> dict[str, int]:
+        """What will be free here when all others that wait and fit have been served."""
+        free = dict(self.room.available)
+        for line in self.lines:
+            others = line.count - (demand.waiting if demand.name in line.waiters else 0)
+            _subtract(free, line.shape, count_fitting(line.shape, free, others))
+        return free
+
+    def _owner_gone(self, owner: Address) -> None:
+        row = self.owners.pop(owner, None)
+        if row is None:
+            return
+        for demand in row.demands.values():
+            demand.wanted = 0
+            self._update_waiting(demand)
+        for worker in row.leases.values():
+            del self.leases[worker.lease]
+            worker.demand = None
+            self._end(worker, f"the owner {owner} of its lease is gone")
+
+    # ---- leases ------------------------------------------------------------------------------
+
+    def _lease_returned(self, event: ev.LeaseReturned) -> None:
+        worker = self.leases.get(event.lease)
+        demand = worker.demand if worker is not None else None
+        if worker is None or demand is None or demand.owner != event.owner:
+            self.ignored += 1
+            return
+        self._end_lease(worker, demand)
+        if event.kill or worker.gpus:
+            self._end(worker, event.reason or "its lease was returned")
+            return
+        self._release(worker)
+        self.pool.set_state(worker, IDLE, self._now)
+
+    def _end_lease(self, worker: Worker, demand: Demand) -> None:
+        del self.leases[worker.lease]
+        del self.owners[demand.owner].leases[worker.lease]
+        demand.leases -= 1
+        worker.demand = None
+
+    def _task_blocked(self, event: ev.TaskBlocked) -> None:
+        worker = self.pool.by_process.get(event.process)
+        if (
+            worker is None
+            or worker.state not in (LEASED, ACTOR)
+            or worker.is_blocked == event.is_blocked
+        ):
+            self.ignored += 1
+            return
+        worker.is_blocked = event.is_blocked
+        if event.is_blocked:
+            changed = self.room.give_cpu(worker.shape)
+        else:
+            changed = self.room.take_back_cpu(worker.shape)
+            self._must_ask = changed
+        if changed:
+            self._is_dirty = True
+
+    def _release(self, worker: Worker) -> None:
+        """Give back what a worker holds."""
+        if worker.shape:
+            self.room.give_back(worker.shape, worker.gpus, without_cpu=worker.is_blocked)
+            self._is_dirty = True
+        if worker.placement is not None:
+            for name, units in worker.shape:
+                self.actors_hold[name] -= units
+        worker.shape = ()
+        worker.gpus = []
+        worker.is_blocked = False
+
+    # ---- workers -----------------------------------------------------------------------------
+
+    def _node_started(self, event: ev.NodeStarted) -> None:
+        for _ in range(self._prestart):
+            self._start("")
+
+    def _start(self, env: str) -> None:
+        self.last_start += 1
+        self.pool.add_start(Start(self.last_start, env))
+        self._effects.append(ev.StartWorker(self.last_start, env, []))
+
+    def _worker_started(self, event: ev.WorkerStarted) -> None:
+        start = self.pool.pop_start(event.start)
+        if start is None:
+            self.ignored += 1
+            self._effects.append(ev.KillWorker(event.process, "nobody started it"))
+            return
+        self._start_failures.pop(start.env, None)
+        self._no_start_before.pop(start.env, None)
+        worker = Worker(event.process, event.pid, start.env)
+        self.pool.add(worker, self._now)
+        waiter = start.waiter
+        if waiter is None:
+            return
+        worker.shape = start.shape
+        worker.gpus = start.gpus
+        if isinstance(waiter, Placement):
+            if not waiter.is_dropped:
+                self._assign(worker, waiter)
+                return
+        else:
+            waiter.binding -= 1
+            if waiter.wanted > waiter.answered:
+                self._grant(worker, waiter)
+                return
+        self._end(worker, "what it was started for is no longer wanted")
+
+    def _worker_start_failed(self, event: ev.WorkerStartFailed) -> None:
+        start = self.pool.pop_start(event.start)
+        if start is None:
+            self.ignored += 1
+            return
+        env = start.env
+        waiter = start.waiter
+        if waiter is not None:
+            self.room.give_back(start.shape, start.gpus)
+            self._is_dirty = True
+            if isinstance(waiter, Demand):
+                waiter.binding -= 1
+                self._update_waiting(waiter)
+            elif not waiter.is_dropped:
+                self.lines.set_waiting(waiter, 1)
+        failures = self._start_failures.get(env, 0) + 1
+        if event.is_env or failures >= START_ATTEMPTS:
+            self._start_failures.pop(env, None)
+            self._no_start_before.pop(env, None)
+            self._env_failed(env, event.reason)
+        else:
+            self._start_failures[env] = failures
+            self._no_start_before[env] = self._now + START_PAUSE_S * 2 ** (failures - 1)
+
+    def _env_failed(self, env: str, reason: str) -> None:
+        owners: dict[Address, None] = {}
+        for line in [line for line in self.lines if line.env == env]:
+            for waiter in list(line.waiters.values()):
+                if isinstance(waiter, Demand):
+                    waiter.answered += waiter.waiting
+                    self._update_waiting(waiter)
+                    owners[waiter.owner] = None
+                else:
+                    self._reject(waiter, reason, is_final=True)
+        for owner in owners:
+            self._effects.append(ev.ReportEnvFailed(owner, env, reason))
+
+    def _worker_exited(self, event: ev.WorkerExited) -> None:
+        worker = self.pool.by_process.get(event.process)
+        if worker is None:
+            self.ignored += 1
+        else:
+            self.pool.remove(worker)
+            self._grace.pop(event.process, None)
+            demand = worker.demand
+            if demand is not None:
+                self._end_lease(worker, demand)
+                self._effects.append(
+                    ev.RevokeLease(demand.owner, worker.lease, event.process, event.cause)
+                )
+            self._release(worker)
+            placement = worker.placement
+            if placement is not None:
+                del self.placements[placement.name]
+                self._report_ended(placement, event.cause, event.is_intended or placement.was_asked)
+        self._owner_gone(Address(self.node, event.process, self.incarnation))
+
+    def _owning_changed(self, event: ev.OwningChanged) -> None:
+        worker = self.pool.by_process.get(event.process)
+        if worker is None:
+            self.ignored += 1
+        else:
+            self.pool.set_owning(worker, event.is_owning, self._now)
+
+    def _end(self, worker: Worker, reason: str) -> None:
+        """Have a worker's process end; it holds what it holds until it has."""
+        self.pool.set_state(worker, ENDING, self._now)
+        self._effects.append(ev.KillWorker(worker.process, reason))
+
+    def _end_overdue(self) -> None:
+        for process in [p for p, at in self._grace.items() if at <= self._now]:
+            del self._grace[process]
+            self._end(self.pool.by_process[process], "it did not end by itself when asked")
+
+    def _reap_idle(self) -> None:
+        while True:
+            oldest = self.pool.oldest_reapable(self._keep_idle)
+            if oldest is None or self._now < oldest.idle_since + self.settings.idle_worker_s:
+                return
+            self._end(oldest, "it was idle")
+
+    # ---- actors ------------------------------------------------------------------------------
+
+    def _actor_placement_requested(self, event: ev.ActorPlacementRequested) -> None:
+        placement = Placement(event.actor, event.restart, event.shape, event.env)
+        if placement.name in self.placements:
+            self.ignored += 1
+            return
+        if not is_feasible(event.shape, self.room.total):
+            here = NodeRoom(self.node, self.room.total, self.room.available)
+            reason = why_infeasible(event.shape, [here])
+            self._effects.append(ev.RejectActor(event.actor, event.restart, reason, False))
+            return
+        self.placements[placement.name] = placement
+        self.lines.set_waiting(placement, 1)
+        self._must_ask = True
+
+    def _reject(self, placement: Placement, reason: str, *, is_final: bool) -> None:
+        self.lines.set_waiting(placement, 0)
+        del self.placements[placement.name]
+        self._effects.append(ev.RejectActor(placement.actor, placement.restart, reason, is_final))
+
+    def _actor_unplaced(self, event: ev.ActorUnplaced) -> None:
+        placement = self.placements.get((event.actor, event.restart))
+        if placement is None:
+            self.ignored += 1
+        elif not placement.process:
+            self.lines.set_waiting(placement, 0)
+            placement.is_dropped = True
+            del self.placements[placement.name]
+            self._report_ended(placement, ExitCause(reason=event.reason), event.grace_s > 0)
+        else:
+            worker = self.pool.by_process[placement.process]
+            if worker.state == ENDING:
+                return
+            if event.grace_s <= 0:
+                self._grace.pop(worker.process, None)
+                self._end(worker, event.reason)
+            elif not placement.was_asked:
+                placement.was_asked = True
+                self._grace[worker.process] = self._now + event.grace_s
+                self._effects.append(ev.AskExit(worker.process, event.reason))
+
+    def _report_ended(self, placement: Placement, cause: ExitCause, is_intended: bool) -> None:
+        self._effects.append(
+            ev.ReportActorEnded(
+                placement.actor, placement.restart, placement.process, cause, is_intended
+            )
+        )
+
+    # ---- the cluster -------------------------------------------------------------------------
+
+    def _view_changed(self, event: ev.ViewChanged) -> None:
+        for info in event.nodes:
+            self.view.update(info)
+        for line in list(self.lines):
+            for waiter in list(line.waiters.values()):
+                if isinstance(waiter, Demand) and not waiter.is_spilled:
+                    if not self._spread(waiter):
+                        break
+
+    def _node_lost(self, event: ev.NodeLost) -> None:
+        self.view.remove(event.node)
+        for owner in [
+            o for o in self.owners if o.node == event.node and o.incarnation == event.incarnation
+        ]:
+            self._owner_gone(owner)
+
+    # ---- serving the lines -------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Grant what can be granted, start what is missing, see who is left without resources."""
+        most = {name: n - self.actors_hold.get(name, 0) for name, n in self.room.total.items()}
+        self.lines.update_bar(self.room, most, self._now)
+        candidates = list(self.lines)
+        short: list[Line] = []
+        workerless: list[Line] = []
+        while candidates:
+            line = candidates[0]
+            for other in candidates:
+                if other.head.turn < line.head.turn:
+                    line = other
+            barred = self.lines.barred(self.room)
+            if not self.room.fits(line.shape) or (
+                barred
+                and line is not self.lines.barring
+                and any(name in barred for name, _ in line.shape)
+            ):
+                short.append(line)
+                candidates.remove(line)
+                continue
+            turn = line.head.turn
+            if not self._serve_head(line):
+                workerless.append(line)
+                candidates.remove(line)
+                continue
+            if short and line.shape:
+                self.lines.passed_over(short, turn, self._now)
+            if not line.count:
+                candidates.remove(line)
+        self._is_short = bool(short)
+        if workerless:
+            self._start_missing(workerless)
+
+    def _serve_head(self, line: Line) -> bool:
+        """Serve the first in a line whose shape fits; False if there is no worker for it."""
+        waiter = line.head
+        if line.needs_devices:
+            if not self._may_start(line.env):
+                return False
+            self.last_start += 1
+            gpus = self.room.take(line.shape)
+            self._is_dirty = True
+            if isinstance(waiter, Demand):
+                waiter.binding += 1
+            self.pool.add_start(Start(self.last_start, line.env, waiter, line.shape, gpus))
+            self._effects.append(ev.StartWorker(self.last_start, line.env, gpus))
+            self.lines.served(line, waiter)
+            return True
+        is_actor = isinstance(waiter, Placement)
+        worker = self.pool.find_idle(line.env, for_actor=is_actor)
+        if worker is None:
+            return False
+        if line.shape:
+            self.room.take(line.shape)
+            self._is_dirty = True
+        worker.shape = line.shape
+        if isinstance(waiter, Placement):
+            self._assign(worker, waiter)
+        else:
+            self._grant(worker, waiter)
+        self.lines.served(line, waiter)
+        return True
+
+    def _grant(self, worker: Worker, demand: Demand) -> None:
+        self.last_lease += 1
+        demand.answered += 1
+        demand.leases += 1
+        worker.lease = self.last_lease
+        worker.demand = demand
+        self.pool.set_state(worker, LEASED, self._now)
+        self.leases[worker.lease] = worker
+        self.owners[demand.owner].leases[worker.lease] = worker
+        self._effects.append(
+            ev.GrantLease(
+                demand.owner,
+                demand.key,
+                worker.lease,
+                worker.process,
+                worker.pid,
+                demand.answered,
+                worker.gpus,
+            )
+        )
+
+    def _assign(self, worker: Worker, placement: Placement) -> None:
+        placement.process = worker.process
+        worker.placement = placement
+        self.pool.set_state(worker, ACTOR, self._now)
+        for name, units in worker.shape:
+            self.actors_hold[name] = self.actors_hold.get(name, 0) + units
+        self._effects.append(
+            ev.AssignActor(
+                placement.actor, placement.restart, worker.process, worker.pid, worker.gpus
+            )
+        )
+
+    def _may_start(self, env: str) -> bool:
+        if len(self.pool.starts) >= self._starts_at_once:
+            return False
+        return self._now >= self._no_start_before.get(env, 0.0)
+
+    def _start_missing(self, workerless: list[Line]) -> None:
+        """Fork as many workers as could be used at once, not more at a time than allowed."""
+        free = dict(self.room.available)
+        missing: dict[str, int] = {}
+        for line in workerless:
+            if not line.needs_devices:
+                count = count_fitting(line.shape, free, line.count)
+                _subtract(free, line.shape, count)
+                missing[line.env] = missing.get(line.env, 0) + count
+        for env, count in missing.items():
+            for _ in range(count - self.pool.starting(env)):
+                if not self._may_start(env):
+                    break
+                self._start(env)
+
+    def _ask_return_idle(self) -> None:
+        """Have those who hold leases that may be idle give them back."""
+        pause = ASK_PAUSE_S if self._must_ask else ASK_AGAIN_S
+        if self._asked_at is not None and self._now < self._asked_at + pause:
+            return
+        self._asked_at = self._now
+        self._must_ask = False
+        count = max(1, sum(line.count for line in self.lines))
+        for owner, row in self.owners.items():
+            # Who waits for a key has no idle lease of that key.
+            if row.leases and any(d.leases and not d.waiting for d in row.demands.values()):
+                self._effects.append(ev.AskReturnIdle(owner, count))
+
+    def _report(self) -> None:
+        if (
+            self._reported_at is not None
+            and self._now < self._reported_at + self.settings.report_period_s
+        ):
+            return
+        self._is_dirty = self.lines.is_dirty = False
+        report = (dict(self.room.available), self.lines.backlog())
+        if report != self._reported:
+            self._reported = report
+            self._reported_at = self._now
+            self._effects.append(ev.ReportNode(*report))
+
+
+def _subtract(free: dict[str, int], shape: Shape, count: int) -> None:
+    if count:
+        for name, units in shape:
+            free[name] -= units * count

@@ -1,0 +1,52 @@
+"""What a node knows of the other nodes, charged with what it has just sent there.
+
+A view is up to a second old. Whoever is spilled to a node is counted against its free resources
+until the next word from it, so that a burst does not all go to one node. A wrong guess costs one
+more queueing, never an overcommitment: the node that grants decides by its own figures.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+
+from freehold._core.messages import NodeInfo
+from freehold._core.resources import Shape
+from freehold._core.scheduling.policy import NodeRoom
+
+
+class ClusterView:
+    """The other living nodes, in order of id."""
+
+    def __init__(self, node: str) -> None:
+        self._own = node
+        self._rooms: dict[str, NodeRoom] = {}
+        self._order: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[NodeRoom]:
+        return (self._rooms[node] for node in self._order)
+
+    def update(self, info: NodeInfo) -> None:
+        """A node is as `info` says now."""
+        if info.node == self._own:
+            return
+        if not info.is_alive:
+            self.remove(info.node)
+            return
+        if info.node not in self._rooms:
+            insort(self._order, info.node)
+        self._rooms[info.node] = NodeRoom(info.node, info.total, dict(info.available))
+
+    def remove(self, node: str) -> None:
+        """A node is gone."""
+        if self._rooms.pop(node, None) is not None:
+            self._order.remove(node)
+
+    def charge(self, node: str, shape: Shape) -> None:
+        """A lease of the shape was just sent there."""
+        available = self._rooms[node].available
+        for name, units in shape:
+            available[name] = available.get(name, 0) - units

@@ -1,0 +1,1 @@
+"""The shell's tools: bytes, sockets, shared memory, timers and processes, without decisions."""

@@ -1,0 +1,138 @@
+"""Where a cluster's sockets and logs are on this machine, and how nothing of it stays behind.
+
+    <root>/                      mode 0700, this user's
+        <cluster>/               12 hex digits
+            lock                 flock'ed by node process 0 for as long as it lives
+            <node8>/             first 8 hex digits of the node's id
+                0.sock           the node manager; <process>.sock of every other process
+                attach.sock      where drivers come in
+                logs/
+
+A folder whose lock can be taken has no living node process 0: the next `init` sweeps it. The kernel
+drops the lock with the process, so there is nothing to repair and no pid to be mistaken about.
+
+This module knows no process and sends nothing; who is killed is the zygote's business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+
+from freehold._core.ids import Address
+
+LOCK_NAME = "lock"
+ATTACH_NAME = "attach.sock"
+LOGS_NAME = "logs"
+
+
+class SessionFolder:
+    """The folder of one cluster, as one node sees it.
+
+    Args:
+        path: the cluster's folder.
+        node: this node's id.
+    """
+
+    def __init__(self, path: str, node: str) -> None:
+        self.path = path
+        self.node_path = os.path.join(path, node[:8])
+        self.logs_path = os.path.join(self.node_path, LOGS_NAME)
+        self.attach_path = os.path.join(self.node_path, ATTACH_NAME)
+        self._lock_fd = -1
+
+    def socket_path(self, address: Address) -> str:
+        """Where `address` listens."""
+        return os.path.join(self.path, address.node[:8], f"{address.process}.sock")
+
+    def create(self, *, is_first: bool) -> None:
+        """Make this node's part; the first node makes and locks the whole.
+
+        Raises:
+            OSError: the folder cannot be made, or another process holds the lock.
+        """
+        if is_first:
+            with _held(os.path.dirname(self.path)):
+                os.mkdir(self.path, 0o700)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                self._lock_fd = os.open(os.path.join(self.path, LOCK_NAME), flags, 0o600)
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.makedirs(self.logs_path, 0o700)
+
+    def remove(self, *, is_first: bool) -> None:
+        """Delete this node's part, or the whole for the first node; missing files are fine."""
+        remove_tree(self.path if is_first else self.node_path)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def make_root(base: str) -> str:
+    """The root folder `base`/freehold-<uid>, made if need be.
+
+    Raises:
+        PermissionError: it is there, but belongs to someone else or is open to others.
+    """
+    root = os.path.join(base, f"freehold-{os.getuid()}")
+    os.makedirs(base, exist_ok=True)
+    try:
+        os.mkdir(root, 0o700)
+    except FileExistsError:
+        found = os.lstat(root)
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if not is_ours or found.st_mode & 0o077:
+            raise PermissionError(
+                f"{root} is not a folder that only this user can use: remove it, or set "
+                "FREEHOLD_DIR to a folder of your own"
+            ) from None
+    return root
+
+
+def sweep(root: str) -> list[str]:
+    """Delete the folders of clusters that are no more; returns their names."""
+    swept = []
+    with _held(root):
+        for name in sorted(os.listdir(root)):
+            path = os.path.join(root, name)
+            if not _is_locked(path):
+                remove_tree(path)
+                swept.append(name)
+    return swept
+
+
+def remove_tree(path: str) -> None:
+    """Delete a folder, and the one it is in if that is a cluster's and now empty."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        fd = os.open(os.path.join(path, LOCK_NAME), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # not ours to judge
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+
+
+class _held:
+    """Holds the lock of a root folder, so that no sweep sees a folder between mkdir and lock."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)

@@ -1,0 +1,394 @@
+"""Connections of the peer plane: unix stream sockets that carry frames both ways.
+
+A `Connection` gathers messages in an outbox and sends them as one frame: at once when the other
+side is known to wait, else with `FRAME_MESSAGES` others, when a thread starts to wait, or at the
+reactor's next tick. What the socket does not take stays as a queue of buffers (never joined: a send
+path that concatenates leftovers is quadratic).
+
+`Peers` finds or opens the connection to an address. Everything here runs under the reactor's lock.
+It knows nothing of what messages mean; it checks who speaks before the first one is passed on.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from freehold._core.ids import Address
+from freehold._core.limits import FRAME_MESSAGES
+from freehold._core.messages import PROTOCOL, Hello, Message, Refused
+from freehold._io import frames
+from freehold._io.reactor import READABLE, WRITABLE, Reactor
+from freehold.errors import ProtocolError
+
+_RECEIVE_BYTES = 256 << 10
+_SOCKET_BUFFER_BYTES = 1 << 20
+_IOV = 64
+
+Receiver = Callable[["Connection", list[Message]], None]
+Closer = Callable[["Connection", str], None]
+
+
+class Connection:
+    """One stream to one peer, with its unsent and half-received bytes."""
+
+    __slots__ = (
+        "_backlog",
+        "_buffer",
+        "_filled",
+        "_is_writing",
+        "_on_closed",
+        "_on_messages",
+        "_outbox",
+        "_reactor",
+        "_socket",
+        "context",
+        "is_closed",
+        "is_dirty",
+        "peer",
+        "unsent_bytes",
+    )
+
+    def __init__(
+        self, sock: socket.socket, reactor: Reactor, on_messages: Receiver, on_closed: Closer
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._reactor = reactor
+        self._on_messages = on_messages
+        self._on_closed = on_closed
+        self._outbox: list[Message] = []
+        self._backlog: deque[memoryview] = deque()
+        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._filled = 0
+        self._is_writing = False
+        self.unsent_bytes = 0
+        self.is_dirty = False
+        self.is_closed = False
+        self.peer: Address | None = None
+        self.context: object = None
+        """The service's own record of the peer."""
+        reactor.register(sock.fileno(), self._on_ready)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, -1 once closed."""
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it leaves with the next flush."""
+        outbox = self._outbox
+        outbox.append(message)
+        if len(outbox) >= FRAME_MESSAGES:
+            self.flush()
+        elif not self.is_dirty:
+            self.is_dirty = True
+            self._reactor.dirty.append(self)
+
+    def send_now(self, message: Message) -> None:
+        """Send a message, and what was queued before it, at once: the peer waits for it."""
+        self._outbox.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the socket takes it."""
+        self.is_dirty = False
+        outbox = self._outbox
+        if not outbox or self.is_closed:
+            outbox.clear()
+            return
+        frame = self._encode(outbox)
+        outbox.clear()
+        self._write(frame)
+
+    def _encode(self, messages: list[Message]) -> bytearray:
+        try:
+            return frames.encode(messages)
+        except ProtocolError:
+            if len(messages) == 1:
+                raise
+        joined = bytearray()  # together too large for one frame: one each
+        for message in messages:
+            joined += frames.encode([message])
+        return joined
+
+    def _write(self, frame: bytearray) -> None:
+        sent = 0
+        if not self._is_writing:
+            try:
+                sent = self._socket.send(frame)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self.close(str(error))
+                return
+            if sent == len(frame):
+                return
+        rest = memoryview(frame)[sent:]
+        self._backlog.append(rest)
+        self.unsent_bytes += len(rest)
+        if not self._is_writing:
+            self._is_writing = True
+            self._reactor.modify(self._socket.fileno(), READABLE | WRITABLE)
+
+    def _on_ready(self, events: int) -> None:
+        if events & WRITABLE:
+            self._write_backlog()
+        if events & ~WRITABLE and not self.is_closed:
+            self._read()
+
+    def _write_backlog(self) -> None:
+        backlog = self._backlog
+        try:
+            while backlog:
+                sent = self._socket.sendmsg([backlog[i] for i in range(min(len(backlog), _IOV))])
+                self.unsent_bytes -= sent
+                while sent:
+                    if sent >= len(backlog[0]):
+                        sent -= len(backlog.popleft())
+                    else:
+                        backlog[0] = backlog[0][sent:]
+                        sent = 0
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(str(error))
+            return
+        self._is_writing = False
+        self._reactor.modify(self._socket.fileno(), READABLE)
+
+    def _read(self) -> None:
+        buffer = self._buffer
+        try:
+            with memoryview(buffer) as view:
+                count = self._socket.recv_into(view[self._filled :])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(str(error))
+            return
+        if count == 0:
+            self.close("" if not self._filled else "the peer closed in the middle of a frame")
+            return
+        self._filled += count
+        try:
+            self._parse()
+        except ProtocolError as error:
+            self.refuse(str(error))
+
+    def preload(self, data: bytes) -> None:
+        """Take bytes that somebody else has read from the socket."""
+        self._buffer[: len(data)] = data  # grows if need be
+        self._filled = len(data)
+        self._parse()
+
+    def read_to_end(self) -> None:
+        """Apply all that a peer known to have ended said before, and close."""
+        while not self.is_closed:
+            self._read()
+
+    def _parse(self) -> None:
+        start, filled = 0, self._filled
+        while filled - start >= frames.HEADER_BYTES:
+            length = frames.body_length(self._buffer, start)
+            end = start + frames.HEADER_BYTES + length
+            if end > filled:
+                if end - start > len(self._buffer):
+                    # The front part is moved by the copy; the size is bounded by FRAME_BYTES.
+                    grown = bytearray(end - start)
+                    grown[: filled - start] = self._buffer[start:filled]
+                    self._buffer, self._filled = grown, filled - start
+                    return
+                break
+            with memoryview(self._buffer) as view:
+                messages = frames.decode(view[start + frames.HEADER_BYTES : end])
+            start = end
+            self._on_messages(self, messages)
+            if self.is_closed:
+                return
+        if start == filled:
+            self._filled = 0
+            if len(self._buffer) > 4 * _RECEIVE_BYTES:
+                self._buffer = bytearray(_RECEIVE_BYTES)
+        elif start:
+            self._buffer[: filled - start] = self._buffer[start:filled]
+            self._filled = filled - start
+
+    def refuse(self, reason: str) -> None:
+        """Tell the peer why, and close."""
+        self._outbox.append(Refused(reason))
+        self.flush()
+        self.close(reason)
+
+    def close(self, reason: str = "") -> None:
+        """Close, and tell the service once."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._reactor.unregister(self._socket.fileno())
+        self._socket.close()
+        self._backlog.clear()
+        self.unsent_bytes = 0
+        self._on_closed(self, reason)
+
+
+class Peers:
+    """The connections of one process, by peer address, and the socket it listens on.
+
+    Args:
+        socket_path: where an address listens; the only place where addresses become paths.
+        on_messages: gets the messages of peers that have introduced themselves.
+        on_closed: is told when a connection ended, with the reason if it was not a clean end.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        cluster: str,
+        socket_path: Callable[[Address], str],
+        on_messages: Receiver,
+        on_closed: Closer,
+    ) -> None:
+        self.reactor = reactor
+        self.cluster = cluster
+        self.address: Address | None = None
+        self.refused = 0
+        self._socket_path = socket_path
+        self._on_messages = on_messages
+        self._on_closed = on_closed
+        self._connections: dict[Address, Connection] = {}
+        self._strangers: set[Connection] = set()
+        self._listener: socket.socket | None = None
+        self._listener_path = ""
+
+    def listen(self, address: Address) -> None:
+        """Be `address` from now on, and accept connections for it."""
+        self.address = address
+        path = self._socket_path(address)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        _at_path(listener.bind, path)
+        listener.listen(256)
+        listener.setblocking(False)
+        self._listener, self._listener_path = listener, path
+        self.reactor.register(listener.fileno(), self._on_accept)
+
+    def get(self, address: Address) -> Connection | None:
+        """The open connection to `address`, if there is one."""
+        return self._connections.get(address)
+
+    def connect(self, address: Address) -> Connection:
+        """The connection to `address`, opened if need be.
+
+        Raises:
+            OSError: nobody listens there (any more).
+        """
+        connection = self._connections.get(address)
+        if connection is None:
+            connection = self.adopt(connect_socket(self._socket_path(address)), address)
+            assert self.address is not None
+            connection.send(Hello(self.cluster, self.address, address, PROTOCOL, os.getpid()))
+        return connection
+
+    def adopt(self, sock: socket.socket, address: Address, received: bytes = b"") -> Connection:
+        """Use a socket whose other end is known to be `address`, of which `received` was read."""
+        connection = Connection(sock, self.reactor, self._receive, self._closed)
+        connection.peer = address
+        self._connections[address] = connection
+        if received:
+            connection.preload(received)
+        return connection
+
+    def connections(self) -> list[Connection]:
+        """All connections to peers that are known."""
+        return list(self._connections.values())
+
+    def close(self) -> None:
+        """Stop listening and close everything without telling the service."""
+        self._on_closed = _ignore
+        if self._listener is not None:
+            self.reactor.unregister(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+            try:
+                os.unlink(self._listener_path)
+            except FileNotFoundError:
+                pass
+        for connection in [*self._connections.values(), *self._strangers]:
+            connection.flush()
+            connection.close()
+
+    def _on_accept(self, _events: int) -> None:
+        assert self._listener is not None
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+            self._strangers.add(Connection(sock, self.reactor, self._introduce, self._closed))
+
+    def _introduce(self, connection: Connection, messages: list[Message]) -> None:
+        """First frame of an accepted connection: who is it, and does it mean us?"""
+        hello = messages[0] if messages else None
+        reason = ""
+        if not isinstance(hello, Hello):
+            reason = "the first message must be a Hello"
+        elif hello.protocol != PROTOCOL:
+            reason = f"protocol {hello.protocol} is not {PROTOCOL}: use one Freehold version"
+        elif hello.cluster != self.cluster or hello.target != self.address:
+            reason = f"this is {self.address} of cluster {self.cluster}, not {hello.target}"
+        if reason or not isinstance(hello, Hello):
+            self.refused += 1
+            connection.refuse(reason)
+            return
+        self._strangers.discard(connection)
+        connection.peer = hello.source
+        connection._on_messages = self._receive
+        # Two processes may connect to each other at the same time: either stream serves, and each
+        # side keeps sending on the one it opened, so that its own order holds.
+        self._connections.setdefault(hello.source, connection)
+        if len(messages) > 1:
+            self._receive(connection, messages[1:])
+
+    def _receive(self, connection: Connection, messages: list[Message]) -> None:
+        self._on_messages(connection, messages)
+
+    def _closed(self, connection: Connection, reason: str) -> None:
+        self._strangers.discard(connection)
+        peer = connection.peer
+        if peer is not None and self._connections.get(peer) is connection:
+            del self._connections[peer]
+        self._on_closed(connection, reason)
+
+
+def _ignore(_connection: Connection, _reason: str) -> None:
+    pass
+
+
+def connect_socket(path: str) -> socket.socket:
+    """A stream socket connected to `path`.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        _at_path(sock.connect, path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _at_path(call: Callable[[str], None], path: str) -> None:
+    """Bind or connect to a path that may be longer than the 107 bytes a unix address has."""
+    if len(os.fsencode(path)) < 108:
+        call(path)
+        return
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        call(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)

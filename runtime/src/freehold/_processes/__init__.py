@@ -1,0 +1,1 @@
+"""The processes of a cluster, a folder each: control service, node manager, worker, driver."""

@@ -1,0 +1,49 @@
+"""Where a thread or coroutine is: which task it runs, and the numbers its children get.
+
+A task's children and puts are numbered by their parent, so that a task executed again names them
+the same. A driver's threads share the driver's own context. The core keeps the current one in a
+`ContextVar`, which serves threads and coroutines alike.
+"""
+
+from __future__ import annotations
+
+from freehold._core.ids import Address
+from freehold._core.resources import Shape
+
+
+class Context:
+    """One task (or driver) that submits and puts."""
+
+    __slots__ = (
+        "_parent", "_task_id", "actor_id", "assigned", "attempt", "caller", "child_index",
+        "children", "gpu_ids", "has_timed_out", "is_cancelled", "key", "puts", "submitted", "task_name",
+        "was_reconstructed",
+    )  # fmt: skip
+
+    def __init__(self, task_id: bytes | None, parent: bytes = b"", child_index: int = 0) -> None:
+        self._task_id = task_id
+        self._parent = parent
+        self.child_index = child_index
+        self.children = 0
+        self.puts = 0
+        self.task_name = ""
+        self.attempt = 0
+        self.actor_id = b""
+        self.gpu_ids: list[int] = []
+        self.assigned: Shape = ()
+        self.was_reconstructed = False
+        self.is_cancelled = False
+        self.has_timed_out = False
+        self.caller: Address | None = None
+        self.key = -1
+        self.submitted: list[object] | None = None
+
+    @property
+    def task_id(self) -> bytes:
+        """The task's id, hashed when first asked for."""
+        if self._task_id is None:
+            from freehold._core.ids import child_task_id
+
+            self._task_id = child_task_id(self._parent, self.child_index)
+        return self._task_id
+

@@ -1,0 +1,74 @@
+"""Questions to the node manager and, through it, the control service; each blocks for its answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from freehold._core.messages import Message
+from freehold._io.reactor import Waiter
+from freehold.errors import ClusterDiedError
+
+if TYPE_CHECKING:
+    from freehold._processes.owner.core import OwnerCore
+
+
+class Requests:
+    """Numbered questions under way."""
+
+    def __init__(self, core: OwnerCore) -> None:
+        self._core = core
+        self._next = 1
+        self._open: dict[int, tuple[Waiter, list[Message]]] = {}
+
+    def start(self) -> tuple[int, Waiter]:
+        """A new number and its waiter; under the lock."""
+        number = self._next
+        self._next += 1
+        waiter = Waiter()
+        self._open[number] = (waiter, [])
+        return number, waiter
+
+    def ask(self, make: Callable[[int], Message], timeout_s: float | None = None) -> Any:
+        """Send `make(number)` to the node manager and wait for the answer; without the lock.
+
+        Raises:
+            ClusterDiedError: the node manager went away, or did not answer in time.
+        """
+        core = self._core
+        with core.reactor.lock:
+            core.check_alive()
+            number, waiter = self.start()
+            core.owner.outbox.ask_node(make(number))
+            core.carry_out()
+        return self.finish(number, waiter, timeout_s)
+
+    def finish(self, number: int, waiter: Waiter, timeout_s: float | None = None) -> Any:
+        """Wait for the answer to a question that was sent; without the lock."""
+        core = self._core
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            core.block(waiter, deadline)
+        finally:
+            _, answers = self._open.pop(number)
+        if not answers:
+            core.check_alive()
+            raise ClusterDiedError(reason=f"no answer to a request within {timeout_s} s")
+        return answers[0]
+
+    def answer(self, number: int, message: Message) -> None:
+        """An answer arrived; under the lock."""
+        entry = self._open.get(number)
+        if entry is not None:
+            entry[1].append(message)
+            entry[0].count_down()
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this answer; under the lock."""
+        self._open.pop(number, None)
+
+    def abandon(self) -> None:
+        """No answer will come any more; under the lock."""
+        for waiter, _ in self._open.values():
+            waiter.finish()

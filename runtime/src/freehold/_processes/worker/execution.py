@@ -1,0 +1,339 @@
+"""One task, from its message to its reply: arguments in, user code, outputs out.
+
+The order matters for counting (`_core.ownership.borrowing`): references that came with the arguments
+are met before user code runs, and the reply names those still held after everything else that held
+them was let go.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from freehold._core import messages as m
+from freehold._core.ids import Address, Location
+from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import READY, Row
+from freehold._io.serialization import Parts, dumps, loads
+from freehold._processes.owner.context import Context
+from freehold.errors import (
+    AsyncioActorExit,
+    FreeholdError,
+    ObjectLostError,
+    TaskCancelledError,
+    TaskError,
+    TaskTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from freehold._processes.owner.cluster import ClusterCore
+
+_MISSING = object()
+
+
+class ActorExit(BaseException):
+    """Raised by `exit_actor` to leave the method; nobody should catch it."""
+
+
+class ArgumentLost(Exception):
+    """An argument could not be read; the owner is asked to bring it back."""
+
+    def __init__(self, id_: bytes, reason: str) -> None:
+        super().__init__(reason)
+        self.id = id_
+
+
+class Execution:
+    """One task under way in this worker."""
+
+    __slots__ = ("context", "core", "held", "message", "name", "rows", "source", "started_ns")
+
+    def __init__(self, core: ClusterCore, source: Address, message: m.Run | m.Call) -> None:
+        self.core = core
+        self.source = source
+        self.message = message
+        self.name = ""
+        self.held: list[ObjectRef[Any]] = []
+        """References that came with the arguments."""
+        self.rows: list[tuple[Row, int]] = []
+        context = self.context = Context(None, message.parent, message.index)
+        context.attempt = message.attempt
+        context.caller = source
+        context.key = message.key
+        self.started_ns = time.perf_counter_ns()
+
+    # ---- arguments ---------------------------------------------------------------------------
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments, with references replaced by their values.
+
+        Raises:
+            ArgumentLost: a stored argument is nowhere to be read.
+        """
+        message = self.message
+        if not message.payload:
+            if message.args is None:
+                return (), {}
+            given: Any = ()
+        else:
+            given = loads(message.payload, self._meet(message.nested))
+        args, kwargs = (given, {}) if type(given) is tuple else given
+        if message.args:
+            positional = list(args)
+            for arg in message.args:
+                value = self._argument(arg)
+                if isinstance(arg.at, str):
+                    kwargs[arg.at] = value
+                else:
+                    if arg.at >= len(positional):
+                        positional += [None] * (arg.at + 1 - len(positional))
+                    positional[arg.at] = value
+            args = tuple(positional)
+        return args, kwargs
+
+    def _meet(self, refs: m.Refs | None) -> list[ObjectRef[Any]] | None:
+        if refs is None:
+            return None
+        core = self.core
+        with core.reactor.lock:
+            met = core.owner.borrowing.meet(refs, self.source, is_covered=True)
+            self.rows += [(ref._row, ref._index) for ref in met]
+            core.carry_out()
+        self.held += met
+        return met
+
+    def _argument(self, arg: m.Arg) -> Any:
+        nested = self._meet(arg.nested)
+        if arg.location is None:
+            return loads(arg.blob or b"", nested)
+        refs = self._meet(arg.ref)
+        assert refs is not None
+        ref = refs[0]
+        row = ref._row
+        core = self.core
+        with core.reactor.lock:
+            if row.state != READY:
+                row.state, row.value = READY, arg.location
+        location = arg.location
+        if location.node == core.node_id:
+            with core.reactor.lock:
+                view = core.storage.view(row, ref._index, location)
+            return loads(view, nested)
+        with core.reactor.lock:
+            pull = core.storage.start_pull(location)
+            core.carry_out()
+        pulled = core.storage.finish_pull(*pull)
+        if pulled.error:
+            raise ArgumentLost(ref.binary(), pulled.error)
+        with core.reactor.lock:
+            view = core.storage.view(row, ref._index, location, pulled.offset)
+        return loads(view, nested)
+
+    # ---- outputs -----------------------------------------------------------------------------
+
+    def outputs(self, result: Any) -> list[Any]:
+        """The values that the task's references stand for.
+
+        Raises:
+            ValueError: not as many as `num_returns` says.
+        """
+        wanted = self.message.num_returns
+        if wanted == 1:
+            return [result]
+        if wanted == 0:
+            return []
+        if wanted < 0:
+            return list(result)
+        try:
+            values = list(result)
+        except TypeError:
+            raise ValueError(
+                f"task {self.name} has num_returns={wanted} but returned "
+                f"{type(result).__name__}, which is not iterable; return {wanted} values"
+            ) from None
+        if len(values) != wanted:
+            raise ValueError(
+                f"task {self.name} has num_returns={wanted} but returned {len(values)} values"
+            )
+        return values
+
+    def reply(self, result: Any) -> m.Done | m.DoneWith:
+        """The message that answers with `result`, its large outputs stored."""
+        message = self.message
+        if message.num_returns == 1:
+            blob, nested = dumps(result, self._role)
+            if not nested and not self.held and len(blob) <= INLINE_OUTPUT_BYTES:
+                data = blob if type(blob) is bytes else blob.join()  # type: ignore[union-attr]
+                return m.Done(message.key, message.attempt, self.run_us(), data)
+            return self._reply_with([(blob, nested)])
+        if message.num_returns < 0:
+            return self._reply_dynamic(result)
+        values = self.outputs(result)
+        dumped = [dumps(value, self._role) for value in values]
+        if len(dumped) > INLINE_OUTPUTS:
+            return self._reply_packed(dumped)
+        return self._reply_with(dumped)
+
+    def _role(self) -> str:
+        return f"result of task {self.name}"
+
+    def _reply_with(self, dumped: list[tuple[bytes | Parts, Any]]) -> m.DoneWith:
+        outputs = []
+        inline = 0
+        answer = m.DoneWith(self.message.key, self.message.attempt, 0)
+        for blob, nested in dumped:
+            size = len(blob)
+            output = m.Output()
+            if size <= INLINE_OUTPUT_BYTES and inline + size <= INLINE_REPLY_BYTES:
+                inline += size
+                output.blob = blob if isinstance(blob, bytes) else blob.join()
+            else:
+                output.location = self.core.storage.write(blob, self.source)
+            if nested:
+                output.nested = self._describe(nested, answer)
+            outputs.append(output)
+        answer.outputs = outputs
+        answer.run_us = self.run_us()
+        return answer
+
+    def _reply_packed(self, dumped: list[tuple[bytes | Parts, Any]]) -> m.DoneWith:
+        """Many outputs: one segment for all of them, each aligned for zero-copy reads."""
+        message = self.message
+        answer = m.DoneWith(message.key, message.attempt, 0)
+        ends = array("Q")
+        pieces: list[bytes | memoryview] = []
+        at = 0
+        nested_of: dict[int, m.Refs] = {}
+        for index, (blob, nested) in enumerate(dumped):
+            padding = -at % 64
+            if padding:
+                pieces.append(bytes(padding))
+                at += padding
+            pieces.extend([blob] if isinstance(blob, bytes) else blob.pieces())
+            at += len(blob)
+            ends.append(at)
+            if nested:
+                nested_of[index] = self._describe(nested, answer)
+        answer.packed = self.core.storage.write_pieces(pieces, max(at, 1), self.source)
+        answer.ends = ends.tobytes()
+        answer.packed_nested = nested_of or None
+        answer.run_us = self.run_us()
+        return answer
+
+    def _reply_dynamic(self, result: Any) -> m.DoneWith:
+        """The one output is the list of references to what the task yielded."""
+        core = self.core
+        token = core.current.set(self.context)
+        try:
+            refs = [core.put(value) for value in result]
+        finally:
+            core.current.reset(token)
+        blob, nested = dumps(refs)
+        answer = self._reply_with([(blob, nested)])
+        answer.dynamic = True
+        return answer
+
+    def _describe(self, nested: list[ObjectRef[Any]], answer: m.DoneWith) -> m.Refs:
+        """References that leave in a result: handed over if they are ours, else held until taken."""
+        core = self.core
+        with core.reactor.lock:
+            return core.owner.handing.describe_result(nested, self.source, answer)
+
+    def error_reply(self, error: BaseException) -> m.Failed:
+        """The message that answers with an exception."""
+        message = self.message
+        kind, wrapped, is_retriable = "user", error, False
+        context = self.context
+        if isinstance(error, ArgumentLost):
+            lost = ObjectLostError(object_id=error.id.hex(), reason=str(error))
+            return m.Failed(
+                message.key, message.attempt, self.run_us(), "lost", _blob(lost), lost=error.id
+            )
+        if isinstance(error, (ActorExit, AsyncioActorExit)):
+            kind, wrapped = "exited", error
+            return m.Failed(message.key, message.attempt, self.run_us(), kind, b"")
+        if context.has_timed_out:
+            timeout = message.options.timeout_s if message.options is not None else None
+            kind = "timeout"
+            wrapped = TaskTimeoutError(
+                task_name=self.name, task_id=context.task_id.hex(), timeout_s=timeout or 0.0
+            )
+        elif context.is_cancelled:
+            kind = "cancelled"
+            wrapped = TaskCancelledError(task_id=context.task_id.hex(), task_name=self.name)
+        else:
+            is_retriable = self._is_retriable(error)
+            wrapped = TaskError.wrap(
+                error,
+                task_name=self.name,
+                task_id=context.task_id.hex(),
+                node=self.core.node_id,
+                pid=self.core.pid,
+                attempt=message.attempt,
+            )
+        return m.Failed(
+            message.key, message.attempt, self.run_us(), kind, _blob(wrapped), is_retriable
+        )
+
+    def _is_retriable(self, error: BaseException) -> bool:
+        options = self.message.options
+        wanted: Any = options.retry_exceptions if options is not None else False
+        if isinstance(wanted, bytes):
+            wanted = loads(wanted)
+            return isinstance(error, tuple(wanted))
+        return bool(wanted) and isinstance(error, Exception)
+
+    def run_us(self) -> int:
+        """Microseconds since the task began."""
+        return (time.perf_counter_ns() - self.started_ns) // 1000
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def finish(self, answer: m.Done | m.DoneWith | m.Failed, send: Callable[[Any], None]) -> None:
+        """Let go of the arguments, say which references remain, and send the answer.
+
+        A reference of somebody else than the caller that remains must be registered with its owner
+        before the caller lets go of it, so the answer waits for that.
+        """
+        if not self.rows:
+            send(answer)
+            return
+        core = self.core
+        self.held.clear()
+        with core.reactor.lock:
+            core.storage.drain()
+            core.owner.table.drain_drops()
+            kept = core.owner.borrowing.kept(self.rows, self.source)
+            if kept is not None:
+                if type(answer) is m.Done:
+                    output = m.Output(answer.blob)
+                    answer = m.DoneWith(answer.key, answer.attempt, answer.run_us, [output])
+                answer.kept = kept  # type: ignore[union-attr]
+            core.owner.borrowing.after_rows(self.rows, lambda: send(answer))
+            core.carry_out()
+
+
+def run_function(execution: Execution, function: Callable[..., Any]) -> Any:
+    """Run user code in the task's context; the only frame of ours a traceback begins with."""
+    args, kwargs = execution.arguments()
+    core = execution.core
+    token = core.current.set(execution.context)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        core.current.reset(token)
+
+
+def _blob(error: BaseException) -> bytes:
+    try:
+        blob = dumps(error)[0]
+    except Exception:  # an error must always arrive, as text if need be
+        blob = dumps(FreeholdError(f"{type(error).__name__}: {error}"))[0]
+    return blob if isinstance(blob, bytes) else blob.join()
+
+
+__all__ = ["Execution", "Location", "run_function", "sys"]

@@ -1,0 +1,218 @@
+"""The ways a worker runs what it is sent: one after another, on threads, on an event loop.
+
+Each takes (source, message) pairs in the order they arrived and gives back those that have not
+started. Tasks and plain actors use `MainLoop`: the main thread leads the reactor while it waits, so
+a call crosses no thread. Threaded actors hand over to a pool a group; async actors run the reactor
+from their event loop's own poll.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from freehold._core import messages as m
+from freehold._core.ids import Address
+from freehold._io.reactor import Waiter
+
+if TYPE_CHECKING:
+    from freehold._processes.worker.service import WorkerService
+
+Item = tuple[Address, Any]
+
+_HOLD_REPLIES_S = 0.001
+
+
+class MainLoop:
+    """One after another, on the main thread."""
+
+    def __init__(self, service: WorkerService) -> None:
+        self._service = service
+        self.queue: deque[Item] = deque()
+        self._idle: Waiter | None = None
+        self._sent_at = 0.0
+
+    def push(self, item: Item) -> None:
+        """Take a message; under the lock."""
+        self.queue.append(item)
+        idle = self._idle
+        if idle is not None:
+            self._idle = None
+            idle.finish()
+
+    def run(self) -> None:
+        """Run until the service ends."""
+        service = self._service
+        reactor = service.core.reactor
+        queue = self.queue
+        while not service.is_ending:
+            if queue:
+                service.execute(*queue.popleft())
+                continue
+            waiter = Waiter()
+            with reactor.lock:
+                if queue or service.is_ending:
+                    continue
+                self._idle = waiter
+            reactor.wait(waiter)
+
+    def send(self, source: Address, answer: Any) -> None:
+        """Answer; at once if nothing else is to be run or the last send was a while ago.
+
+        Under the lock. A result never waits behind a running task: at the latest the background
+        thread sends it.
+        """
+        connection = self._service.core.peers.get(source)
+        if connection is None:
+            return
+        now = time.monotonic()
+        if not self.queue or now - self._sent_at > _HOLD_REPLIES_S:
+            self._sent_at = now
+            connection.send_now(answer)
+        else:
+            connection.send(answer)
+
+    def take_unstarted(self, keys: list[int] | None = None) -> dict[Address, list[int]]:
+        """Give back tasks that have not started, all or those of `keys`; under the lock."""
+        returned: dict[Address, list[int]] = {}
+        rest: deque[Item] = deque()
+        for source, message in self.queue:
+            is_task = type(message) is m.Run
+            if is_task and (keys is None or message.key in keys):
+                returned.setdefault(source, []).append(message.key)
+            else:
+                rest.append((source, message))
+        self.queue.clear()
+        self.queue.extend(rest)
+        return returned
+
+    def stop(self) -> None:
+        """End `run`; under the lock."""
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.finish()
+
+
+class ThreadedLoop(MainLoop):
+    """Calls on pools of threads, one pool a concurrency group; the main thread receives."""
+
+    def __init__(self, service: WorkerService, sizes: dict[str, int]) -> None:
+        super().__init__(service)
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._pools = {
+            name: ThreadPoolExecutor(size, thread_name_prefix=name or "actor")
+            for name, size in sizes.items()
+        }
+
+    def run(self) -> None:
+        """Receive until the service ends; the pools run the calls."""
+        service = self._service
+        while not service.is_ending:
+            waiter = Waiter()
+            with service.core.reactor.lock:
+                self._idle = waiter
+                self._dispatch()
+            if not waiter.is_done:
+                service.core.reactor.wait(waiter)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def push(self, item: Item) -> None:
+        """Take a message; under the lock."""
+        self.queue.append(item)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        queue = self.queue
+        while queue:
+            source, message = queue.popleft()
+            group = message.options.concurrency_group if message.options is not None else ""
+            pool = self._pools.get(group or self._service.group_of(message.method))
+            (pool or self._pools[""]).submit(self._service.execute, source, message)
+
+    def send(self, source: Address, answer: Any) -> None:
+        """Answer at once; under the lock."""
+        connection = self._service.core.peers.get(source)
+        if connection is not None:
+            connection.send_now(answer)
+
+
+class AsyncLoop(MainLoop):
+    """Coroutines on an event loop that also runs the reactor."""
+
+    def __init__(self, service: WorkerService, sizes: dict[str, int]) -> None:
+        super().__init__(service)
+        import asyncio
+
+        self._asyncio = asyncio
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self._sizes = sizes
+        self._limits: dict[str, Any] = {
+            name: asyncio.Semaphore(size) for name, size in sizes.items()
+        }
+        self.running: dict[tuple[Address, int], Any] = {}
+        self._is_flush_due = False
+
+    def run(self) -> None:
+        """Run the event loop until the service ends."""
+        reactor = self._service.core.reactor
+        descriptor = reactor.attach_loop()
+        self.loop.add_reader(descriptor, self._on_readable)
+        self.loop.call_soon(self._on_readable)
+        self.loop.run_forever()
+
+    def _on_readable(self) -> None:
+        self._service.core.reactor.lead_once()
+        queue = self.queue
+        while queue:
+            source, message = queue.popleft()
+            task = self.loop.create_task(self._one(source, message))
+            place = (source, message.key)
+            self.running[place] = task
+            task.add_done_callback(lambda _, place=place: self.running.pop(place, None))  # type: ignore[misc]
+        if self._service.is_ending:
+            self.loop.stop()
+
+    async def _one(self, source: Address, message: Any) -> None:
+        group = message.options.concurrency_group if message.options is not None else ""
+        name = group or self._service.group_of(message.method)
+        limit = self._limits.get(name) or self._limits[""]
+        async with limit:
+            await self._service.execute_async(source, message)
+
+    def send(self, source: Address, answer: Any) -> None:
+        """Answer with the others of this turn of the loop; under the lock."""
+        connection = self._service.core.peers.get(source)
+        if connection is None:
+            return
+        connection.send(answer)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self.loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        with self._service.core.reactor.lock:
+            self._service.core.reactor.flush()
+
+    def push(self, item: Item) -> None:
+        """Take a message; under the lock, on the loop's thread or on one that blocks in `get`."""
+        self.queue.append(item)
+        self.loop.call_soon_threadsafe(self._on_readable_later)
+
+    def _on_readable_later(self) -> None:
+        if self.queue:
+            self._on_readable()
+
+    def stop(self) -> None:
+        """End `run`; under the lock."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def exit_now(code: int) -> None:
+    """End the process without running anything more."""
+    os._exit(code)

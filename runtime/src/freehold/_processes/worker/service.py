@@ -1,0 +1,436 @@
+"""The worker process: from the fork to the end.
+
+The zygote forks it, `run_worker` attaches it to its node manager, and from then on owners send it
+tasks directly; or the node manager makes it an actor. It ends when told, when its node manager's
+connection closes, or after a function's `max_calls`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from freehold._core import messages as m
+from freehold._core.ids import Address
+from freehold._core.limits import BLOCKED_AFTER_S, CANCEL_GRACE_S, TASK_EVENTS
+from freehold._io.reactor import Timer
+from freehold._io.serialization import loads
+from freehold._io.shm import Arena
+from freehold._io.signals import SignalGate, interruptible
+from freehold._processes.owner.cluster import ClusterCore
+from freehold._processes.owner.context import Context
+from freehold._processes.worker.actor import ActorHost
+from freehold._processes.worker.execution import ActorExit, Execution
+from freehold._processes.worker.interrupts import Interrupts
+from freehold._processes.worker.loops import MainLoop
+from freehold.errors import TaskCancelledError, TaskTimeoutError
+
+
+@dataclass(frozen=True)
+class WorkerStart:
+    """What a forked worker is told by its node.
+
+    Attributes:
+        cluster: the cluster's id.
+        node_manager: whom to report to.
+        start: the number of this start, to be named in `Register`.
+        sockets: the folder of sockets of the cluster (`<sockets>/<node8>/<process>.sock`).
+        arena_fd: the arena's descriptor, inherited.
+        arena_bytes: its size.
+        paths: entries of the driver's `sys.path` to import from.
+    """
+
+    cluster: str
+    node_manager: Address
+    start: int
+    sockets: str
+    arena_fd: int
+    arena_bytes: int
+    paths: tuple[str, ...] = ()
+
+
+def socket_path(sockets: str, address: Address) -> str:
+    """Where `address` listens below the cluster's folder."""
+    return f"{sockets}/{address.node[:8]}/{address.process}.sock"
+
+
+def run_worker(start: WorkerStart) -> NoReturn:
+    """Be a worker until told to end; in a freshly forked process."""
+    for path in reversed(start.paths):
+        if path not in sys.path:
+            sys.path.insert(0, path)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    service = WorkerService(start)
+    service.run()
+    os._exit(0)
+
+
+class WorkerCore(ClusterCore):
+    """The owner core of a worker."""
+
+    def exit_actor(self) -> None:
+        """See `Core.exit_actor`."""
+        context = self.current.get()
+        if context is None or not context.actor_id:
+            raise TypeError("exit_actor() can only be called inside an actor's method")
+        raise ActorExit
+
+
+class WorkerService:
+    """One worker: its core, its queue, what it knows of functions, and its actor if it is one."""
+
+    def __init__(self, start: WorkerStart) -> None:
+        self._start = start
+        self.is_ending = False
+        self.interrupts = Interrupts()
+        self.functions: dict[tuple[Address, int], m.DefineFunction | Callable[..., Any]] = {}
+        self.names: dict[tuple[Address, int], str] = {}
+        self.calls_left: dict[tuple[Address, int], int] = {}
+        self.actor: ActorHost | None = None
+        self.events: deque[tuple[int, str, str, str, str]] = deque(maxlen=TASK_EVENTS)
+        self.gpus: list[int] = []
+        self._is_blocked = 0
+        self._running: dict[tuple[Address, int], Execution] = {}
+        self.core = self._attach()
+        self.loop: MainLoop = MainLoop(self)
+        self._register_handlers()
+
+    # ---- starting ----------------------------------------------------------------------------
+
+    def _attach(self) -> WorkerCore:
+        start = self._start
+        from freehold._processes.owner.attach import attach
+
+        arena = Arena.attach(start.arena_fd, start.arena_bytes)
+        core, self._registered = attach(
+            WorkerCore,
+            start.cluster,
+            start.node_manager,
+            lambda address: socket_path(start.sockets, address),
+            m.Register(os.getpid(), start.start),
+            arena,
+        )
+        core.on_blocked = self._on_blocked
+        core.blocked_after_s = BLOCKED_AFTER_S
+        core.job_id = start.cluster
+        return core
+
+    def _register_handlers(self) -> None:
+        handlers = self.core.handlers
+        handlers[m.Run] = self._on_run
+        handlers[m.Call] = self._on_run
+        handlers[m.DefineFunction] = self._on_define
+        handlers[m.Recall] = self._on_recall
+        handlers[m.Cancel] = self._on_cancel
+        handlers[m.CreateActor] = self._on_create_actor
+        handlers[m.ExitProcess] = self._on_exit
+        handlers[m.TaskEventsWanted] = self._on_events_wanted
+
+    def run(self) -> None:
+        """Serve until told to end."""
+        from freehold._api.state import set_core
+
+        set_core(self.core)
+        self.interrupts.install()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gate = SignalGate()
+        gate.open()
+        self.core.reactor.start_background()
+        while not self.is_ending:
+            loop = self.loop
+            loop.run()
+            if self.loop is loop:
+                break
+        gate.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                pass
+        if self.actor is not None:
+            self.actor.close()
+        with self.core.reactor.lock:
+            self._return_unstarted(None)
+            self.core.carry_out()
+            self.core.reactor.flush()
+        import atexit
+
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    # ---- messages (under the lock) -------------------------------------------------------------
+
+    def _on_run(self, source: Address, message: Any, now: float) -> None:
+        self.loop.push((source, message))
+
+    def _on_define(self, source: Address, message: m.DefineFunction, now: float) -> None:
+        place = (source, message.function)
+        self.functions[place] = message
+        self.names[place] = message.name
+        if message.max_calls:
+            self.calls_left[place] = message.max_calls
+
+    def _on_recall(self, source: Address, message: m.Recall, now: float) -> None:
+        self._return_unstarted(message.keys, source)
+
+    def _return_unstarted(self, keys: list[int] | None, asked_by: Address | None = None) -> None:
+        returned = self.loop.take_unstarted(keys)
+        if asked_by is not None:
+            returned.setdefault(asked_by, [])  # an empty answer ends the recall
+        for source, gone in returned.items():
+            self.core.owner.outbox.send(source, m.TasksReturned(gone), True)
+
+    def _on_cancel(self, source: Address, message: m.Cancel, now: float) -> None:
+        for item in self.loop.queue:
+            if item[0] == source and item[1].key == message.key:
+                self.loop.queue.remove(item)
+                execution = Execution(self.core, source, item[1])
+                execution.context.is_cancelled = True
+                answer = execution.error_reply(TaskCancelledError())
+                self.loop.send(source, answer)
+                return
+        found = self._running.get((source, message.key))
+        if found is None:
+            return
+        found.context.is_cancelled = True
+        if message.recursive:
+            for row in found.context.submitted or ():
+                self.core.owner.cancel(row, message.force, True, now)  # type: ignore[arg-type]
+        if message.force and self.actor is None:
+            self.loop.send(source, found.error_reply(TaskCancelledError()))
+            self.core.reactor.flush()
+            os._exit(1)
+        if self.actor is not None:
+            self.actor.cancel(source, message.key)
+        else:
+            self.interrupts.interrupt(found.context)
+
+    def _on_create_actor(self, source: Address, message: m.CreateActor, now: float) -> None:
+        self.gpus = message.gpus
+        self.loop.push((source, message))
+
+    def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
+        if message.force:
+            os._exit(0)
+        self.is_ending = True
+        self.loop.stop()
+
+    def _on_events_wanted(self, source: Address, message: m.TaskEventsWanted, now: float) -> None:
+        events = m.TaskEvents(
+            message.request, self.core.owner.address, os.getpid(), list(self.events), True
+        )
+        self.core.owner.outbox.send(source, events, True)
+
+    # ---- waiting ---------------------------------------------------------------------------------
+
+    def _on_blocked(self, is_blocked: bool) -> None:
+        """A task here waits, or goes on: its CPU, and what was queued behind it, may serve others."""
+        if self.core.current.get() is None:
+            return
+        with self.core.reactor.lock:
+            self._is_blocked += 1 if is_blocked else -1
+            if is_blocked and self._is_blocked == 1:
+                if self.actor is None:
+                    self._return_unstarted(None)
+                self.core.owner.outbox.ask_node(m.Blocked(True))
+            elif not is_blocked and self._is_blocked == 0:
+                self.core.owner.outbox.ask_node(m.Blocked(False))
+            self.core.carry_out()
+
+    # ---- running (without the lock) ---------------------------------------------------------------
+
+    def execute(self, source: Address, message: Any) -> None:
+        """Run one message from start to reply."""
+        if type(message) is m.CreateActor:
+            self._become_actor(source, message)
+            return
+        execution = Execution(self.core, source, message)
+        place = (source, message.key)
+        self._running[place] = execution
+        timer = self._arm_timeout(execution)
+        answer: Any
+        try:
+            function = self._prepare(execution)
+            result = self._call_user(execution, function)
+            answer = execution.reply(result)
+        except BaseException as error:
+            answer = self._failed(execution, error)
+            error = None  # type: ignore[assignment]
+        result = function = None
+        self.interrupts.running = None
+        self._running.pop(place, None)
+        if timer is not None:
+            timer.cancel()
+        self._note(execution, answer)
+        self._answer(execution, answer)
+
+    def _failed(self, execution: Execution, error: BaseException) -> m.Failed:
+        try:
+            return execution.error_reply(error)
+        finally:
+            if isinstance(error, ActorExit) or type(error).__name__ == "AsyncioActorExit":
+                self.end_actor()
+            elif isinstance(error, SystemExit) and self.actor is None:
+                self.is_ending = True
+
+    def _answer(self, execution: Execution, answer: Any) -> None:
+        source = execution.source
+        if not execution.rows:
+            with self.core.reactor.lock:
+                self.loop.send(source, answer)
+        else:
+            execution.finish(answer, lambda final: self.loop.send(source, final))
+        place = (source, getattr(execution.message, "function", -1))
+        left = self.calls_left.get(place)
+        if left is not None:
+            self.calls_left[place] = left - 1
+            if left <= 1:
+                self._end_when_not_owning()
+
+    def _prepare(self, execution: Execution) -> Callable[..., Any]:
+        message = execution.message
+        if type(message) is m.Call:
+            assert self.actor is not None
+            return self.actor.method(execution)
+        place = (execution.source, message.function)  # type: ignore[union-attr]
+        execution.name = self.names[place]
+        execution.context.task_name = execution.name
+        function = self.functions[place]
+        if type(function) is m.DefineFunction:
+            function = loads(function.blob)
+            self.functions[place] = function
+        self.interrupts.running = execution.context
+        return function  # type: ignore[return-value]
+
+    @interruptible
+    def _call_user(self, execution: Execution, function: Callable[..., Any]) -> Any:
+        args, kwargs = execution.arguments()
+        current = self.core.current
+        token = current.set(execution.context)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            current.reset(token)
+
+    async def execute_async(self, source: Address, message: Any) -> None:
+        """The same for a coroutine method."""
+        assert self.actor is not None
+        execution = Execution(self.core, source, message)
+        place = (source, message.key)
+        self._running[place] = execution
+        answer: Any
+        token = self.core.current.set(execution.context)
+        try:
+            method = self.actor.method(execution)
+            args, kwargs = execution.arguments()
+            result = await self.actor.call_async(method, args, kwargs, execution)
+            answer = execution.reply(result)
+        except BaseException as error:
+            answer = self._failed(execution, error)
+        finally:
+            self.core.current.reset(token)
+        result = args = kwargs = None  # type: ignore[assignment]
+        self._running.pop(place, None)
+        self._note(execution, answer)
+        self._answer(execution, answer)
+
+    def _note(self, execution: Execution, answer: Any) -> None:
+        kind = "finished" if type(answer) is not m.Failed else "failed"
+        self.events.append(
+            (time.time_ns(), kind, execution.name, str(execution.message.key), str(answer.run_us))
+        )
+
+    # ---- timeouts and ends -------------------------------------------------------------------------
+
+    def _arm_timeout(self, execution: Execution) -> Timer | None:
+        options = execution.message.options
+        if options is None or options.timeout_s is None:
+            return None
+        reactor = self.core.reactor
+
+        def give_up() -> None:
+            if self._running.get((execution.source, execution.message.key)) is execution:
+                self.loop.send(execution.source, execution.error_reply(TaskTimeoutError()))
+                reactor.flush()
+                os._exit(1)
+
+        def interrupt() -> None:
+            if self._running.get((execution.source, execution.message.key)) is not execution:
+                return
+            execution.context.has_timed_out = True
+            if self.actor is None:
+                self.interrupts.interrupt(execution.context)
+                reactor.call_later(CANCEL_GRACE_S, give_up)
+            else:
+                self.actor.cancel(execution.source, execution.message.key)
+
+        with reactor.lock:
+            return reactor.call_later(options.timeout_s, interrupt)
+
+    def _end_when_not_owning(self) -> None:
+        """After `max_calls`: give back what waits, and end once nobody needs what we own."""
+        with self.core.reactor.lock:
+            self._return_unstarted(None)
+            self.core.carry_out()
+            self.core.reactor.flush()
+            if self.core.owner.table.owned_in_scope() == 0:
+                self.is_ending = True
+            else:
+                self.core.reactor.call_later(0.1, self._end_when_not_owning_later)
+
+    def _end_when_not_owning_later(self) -> None:
+        if self.core.owner.table.owned_in_scope() == 0:
+            self.is_ending = True
+            self.loop.stop()
+        else:
+            self.core.reactor.call_later(0.1, self._end_when_not_owning_later)
+
+    # ---- being an actor ----------------------------------------------------------------------------
+
+    def _become_actor(self, source: Address, message: m.CreateActor) -> None:
+        self.actor = ActorHost(self, message)
+        error = self.actor.construct()
+        address = self.core.owner.address
+        with self.core.reactor.lock:
+            started = m.ActorStarted(message.spec.actor, message.restart, address, error)
+            self.core.owner.outbox.ask_node(started)
+            self.core.carry_out()
+            if not error:
+                old = self.loop
+                self.loop = self.actor.make_loop()
+                self.loop.queue.extend(old.queue)
+                if self.loop is not old:
+                    self.is_ending = False
+        if error:
+            self.is_ending = True
+
+    def end_actor(self) -> None:
+        """`exit_actor`: end after this call's reply, for good."""
+        assert self.actor is not None
+        with self.core.reactor.lock:
+            ended = m.ActorEnded(
+                self.actor.spec.actor, self.actor.restart, m.ExitCause(0, None, "exit_actor()"), True
+            )
+            self.core.owner.outbox.ask_node(ended)
+            self.core.carry_out()
+        self.is_ending = True
+        with self.core.reactor.lock:
+            self.core.reactor.call_later(0.0, self.loop.stop)
+
+    def group_of(self, method: str) -> str:
+        """The concurrency group that a method was declared in."""
+        return self.actor.group_of(method) if self.actor is not None else ""
+
+
+__all__ = ["Context", "WorkerService", "WorkerStart", "run_worker", "socket_path"]
