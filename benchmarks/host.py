@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RAY_PYTHON = ROOT / "benchmarks" / ".venv-ray" / "bin" / "python"
 FREEHOLD_OVER_RAY = ROOT / "benchmarks" / "ray" / "freehold_over_ray"
 LOG_TAIL_BYTES = 4_000
+# Input, output of two sides and of the bare processes, and what the stores put there.
+SCRATCH_BYTES = 8 * 10**9
 
 
 class SideProcess:
@@ -135,8 +137,11 @@ class Host:
 
     @classmethod
     def make(cls) -> Host:
-        """A host with a scratch folder on tmpfs (/dev/shm if there is one)."""
-        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        """A host with a scratch folder on tmpfs, if /dev/shm is one with room for the sort."""
+        roomy = (
+            os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > SCRATCH_BYTES
+        )
+        folder = "/dev/shm" if roomy else None
         return cls(Path(tempfile.mkdtemp(prefix="freehold-bench-", dir=folder)), uuid.uuid4().hex)
 
     def interpreter(self, side: SideName) -> Path:

@@ -148,7 +148,7 @@ class Core(Protocol):
     ) -> tuple[list[ObjectRef], list[ObjectRef]]: ...
 
     def status(self, ref: ObjectRef) -> str:
-        """"pending", "ready" or "failed", without the value."""
+        """ "pending", "ready" or "failed", without the value."""
 
     def future(self, ref: ObjectRef) -> Future[Any]: ...
 

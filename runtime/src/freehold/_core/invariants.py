@@ -19,4 +19,6 @@ def check(holds: bool, rule: str, what: str, story: Iterable[str] = ()) -> None:
         InvariantError: the rule is broken.
     """
     if not holds:
-        raise InvariantError(invariant=rule, subject="this process", reason=what, story=tuple(story))
+        raise InvariantError(
+            invariant=rule, subject="this process", reason=what, story=tuple(story)
+        )

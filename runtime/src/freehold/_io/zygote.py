@@ -76,14 +76,16 @@ class Zygote:
         self._control = control
         self._children: dict[int, _Child] = {}
         self._config = Configure([], [], "", "")
-        self._poll = select.epoll()
+        self._poll: select.epoll
         self._is_dismissed = False
 
     def run(self) -> tuple[WorkerStart, dict[str, str]] | None:
         """Serve until the node manager is gone; returns in a forked child what it is to be."""
-        config, _ = self._receive()
-        if not isinstance(config, Configure):
+        config, fds = self._receive()
+        if not isinstance(config, Configure) or len(fds) != 2:
             return None
+        place(fds, [LIFELINE_FD, ARENA_FD])
+        self._poll = select.epoll()
         self._config = config
         started = time.perf_counter()
         try:
@@ -132,7 +134,8 @@ class Zygote:
             self._send(ForkFailed(message.worker.start, f"cannot fork: {error}"))
             return False
         if pid == 0:
-            self._control.detach()
+            self._control.detach()  # what closes by itself later must not close another's number
+            self._poll.close()
             become_child(fds)
             return True
         pidfd = os.pidfd_open(pid)
@@ -196,6 +199,8 @@ def preload(config: Configure) -> None:
     if config.working_dir:
         os.chdir(config.working_dir)
     sys.path[:] = config.sys_path
+    for name in config.restored:
+        os.environ[name] = "1"  # thread pools: one thread each, or there would be several to fork
     for name in config.preload:
         try:
             importlib.import_module(name)
@@ -227,11 +232,21 @@ def become_child(fds: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(fds[0], 1)
     os.dup2(fds[1], 2)
-    os.set_inheritable(ARENA_FD, False)
+    os.set_inheritable(fds[2], False)
     close_all_but([0, 1, 2, LIFELINE_FD, ARENA_FD, fds[2]])
     die_with(LIFELINE_FD)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def place(sources: list[int], targets: list[int]) -> None:
+    """Move descriptors to fixed numbers, by way of numbers above all of them."""
+    above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ARENA_FD + 1) for fd in sources]
+    for fd in sources:
+        os.close(fd)
+    for fd, target in zip(above, targets, strict=True):
+        os.dup2(fd, target, inheritable=False)
+        os.close(fd)
 
 
 def close_all_but(kept: list[int]) -> None:
@@ -293,9 +308,8 @@ def main() -> NoReturn:
     """Run the zygote on `CONTROL_FD`; in a child, the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    for fd in (CONTROL_FD, LIFELINE_FD, ARENA_FD):
-        os.set_inheritable(fd, False)
-    os.closerange(ARENA_FD + 1, 1 << 20)  # a driver's inheritable descriptors are not ours
+    os.closerange(CONTROL_FD + 1, 1 << 20)  # a driver's inheritable descriptors are not ours
+    os.set_inheritable(CONTROL_FD, False)
     zygote = Zygote(socket.socket(fileno=CONTROL_FD))
     work = zygote.run()
     if work is None:

@@ -151,7 +151,7 @@ info=None))]
             ReleaseActor: self._release,
         }
 
-    # ---- the interface -----------------------------------------------------------------------
+    # ---- the interface -------------------------------------------------------------------------
 
     def handle(self, event: ActorEvent, *, now: Instant) -> list[ActorEffect]:
         """Take one event; what has to be done about it, in order."""
@@ -300,7 +300,7 @@ info=None))]
         else:
             self._die(row, "its last handle is gone", grace_s=RELEASE_GRACE_S)
 
-    # ---- reports ---------------------------------------------------------------------------------
+    # ---- reports -------------------------------------------------------------------------------
 
     def _current(self, actor: bytes, restart: int) -> Row | None:
         """The actor, if that placement is its present one."""
@@ -357,16 +357,17 @@ info=None))]
         for address in [*self._owned, *self._watched]:
             if address.node == event.node and address.incarnation == event.incarnation:
                 gone[address] = None
+        lost: list[Row] = []
+        for row in self._rows.values():
+            if row.placed_on == event.node and row.incarnation == event.incarnation:
+                row.placed_on = ""
+                lost.append(row)
         reason = f"node {event.node[:8]} died: {event.reason}"
         for address in gone:
             self._forget_address(address, f"its owner {address} is gone: {reason}")
-        for row in [
-            row
-            for row in self._rows.values()
-            if row.placed_on == event.node and row.incarnation == event.incarnation
-        ]:
-            row.placed_on = ""
-            self._restart(row, reason)
+        for row in lost:
+            if row.state != DEAD:
+                self._restart(row, reason)
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
@@ -386,7 +387,7 @@ info=None))]
             self._tell(address, ActorState(info))
         self._place_waiting()
 
-    # ---- transitions -------------------------------------------------------------------------------
+    # ---- transitions ---------------------------------------------------------------------------
 
     def _place_waiting(self) -> None:
         for actor in list(self._unplaced):
@@ -495,7 +496,7 @@ info=None))]
             ev.Unplace(row.placed_on, row.spec.actor, row.restart, grace_s, reason)
         )
 
-    # ---- telling -----------------------------------------------------------------------------------
+    # ---- telling -------------------------------------------------------------------------------
 
     def _state(self, actor: bytes) -> ActorState | None:
         row = self._rows.get(actor)

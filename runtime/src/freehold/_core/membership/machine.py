@@ -155,11 +155,7 @@ class Membership:
 
     def _lost(self, event: ev.NodeLost) -> None:
         known = self._nodes.get(event.node)
-        if (
-            known is None
-            or not known.is_alive
-            or event.incarnation not in (-1, known.incarnation)
-        ):
+        if known is None or not known.is_alive or event.incarnation not in (-1, known.incarnation):
             self._ignored += 1
             return
         self._declare_dead(known, event.reason)
@@ -186,9 +182,8 @@ class Membership:
         self._changed.pop(info.node, None)
         self._changed[info.node] = self._version
         self._effects.append(ev.NotifyChange([info]))
-        if self._due is None:
-            # Who was last told long ago is told now; `_push` finds out who is not due yet.
-            self._due = self._now
+        # Who was last told long ago is told now; `_push` finds out who is not due yet.
+        self._due = self._now
 
     def _push(self) -> None:
         due: Instant | None = None

@@ -130,9 +130,7 @@ class ActorCalls:
         if link is None:
             link = self.link_to(handle)
         if 0 <= link.max_pending_calls <= link.pending():
-            raise PendingCallsLimitExceeded(
-                actor_id=link.actor.hex(), limit=link.max_pending_calls
-            )
+            raise PendingCallsLimitExceeded(actor_id=link.actor.hex(), limit=link.max_pending_calls)
         if not link.is_watched:
             link.is_watched = True
             owner.outbox.ask_node(WatchActor(link.actor))

@@ -293,7 +293,9 @@ class Owner:
 
     # ---- what workers say --------------------------------------------------------------------
 
-    def finish(self, source: Address, key: int, attempt: int, run_us: int, now: float) -> Task | None:
+    def finish(
+        self, source: Address, key: int, attempt: int, run_us: int, now: float
+    ) -> Task | None:
         """The task that a worker's answer is about, if it is still waited for."""
         lease = self.leases.get(source)
         if lease is None:

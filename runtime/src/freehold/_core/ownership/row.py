@@ -50,9 +50,7 @@ class Packed:
         start = self.ends[index - 1] if index else 0
         start = -(-start // 64) * 64
         whole = self.location
-        return Location(
-            whole.node, whole.segment, whole.offset + start, self.ends[index] - start
-        )
+        return Location(whole.node, whole.segment, whole.offset + start, self.ends[index] - start)
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -22,18 +22,27 @@ from typing import Any
 
 from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
-from freehold._core.resources import CPU, UNIT, Shape, fits
+from freehold._core.resources import CPU, Shape
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.events import Instant, SchedulingEffect, SchedulingEvent
-from freehold._core.scheduling.lines import Demand, Line, Lines, Placement
-from freehold._core.scheduling.policy import NodeRoom, is_feasible, pick_node, why_infeasible
+from freehold._core.scheduling.lines import Demand, Placement
+from freehold._core.scheduling.policy import (
+    NodeRoom,
+    is_feasible,
+    is_whole,
+    pick_node,
+    why_infeasible,
+)
 from freehold._core.scheduling.report import check_tables, explain_shape, take_snapshot
-from freehold._core.scheduling.room import Room, count_fitting
-from freehold._core.scheduling.view import ClusterView
-from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED, Start, Worker, WorkerPool
-
-PRESTART_LIMIT = 4
-"""Workers started ahead by default at the most: an idle one costs up to 25 MB."""
+from freehold._core.scheduling.room import count_fitting
+from freehold._core.scheduling.serving import (
+    ASK_AGAIN_S,
+    ASK_PAUSE_S,
+    OwnerRow,
+    Serving,
+    subtract,
+)
+from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED, Worker
 
 START_ATTEMPTS = 5
 """Failed starts in a row after which those who wait for the environment are told."""
@@ -41,27 +50,11 @@ START_ATTEMPTS = 5
 START_PAUSE_S = 0.1
 """Pause after a failed start, doubled with each in a row: a new zygote needs some time."""
 
-ASK_AGAIN_S = 1.0
-"""While someone waits, holders of leases are reminded this often; so long they keep it in mind."""
-
-ASK_PAUSE_S = 0.1
-"""Least time between two rounds of asking; a round goes to every holder."""
-
 SPREAD_STEPS = 64
 """Decisions spent at the most on sending away one demand that never fits here."""
 
 
-class OwnerRow:
-    """What one owner wants and has."""
-
-    __slots__ = ("demands", "leases")
-
-    def __init__(self) -> None:
-        self.demands: dict[int, Demand] = {}
-        self.leases: dict[int, Worker] = {}
-
-
-class LeaseScheduler:
+class LeaseScheduler(Serving):
     """The scheduler of one node.
 
     Example:
@@ -82,40 +75,7 @@ class LeaseScheduler:
         *,
         incarnation: int = 0,
     ) -> None:
-        self.node = node
-        self.incarnation = incarnation
-        self.settings = settings
-        cpus = total.get(CPU, 0) // UNIT
-        self._keep_idle = settings.idle_workers if settings.idle_workers >= 0 else max(1, cpus)
-        self._starts_at_once = (
-            settings.starts_at_once if settings.starts_at_once > 0 else max(2, cpus)
-        )
-        prestart = settings.prestart_workers
-        self._prestart = prestart if prestart >= 0 else min(cpus, PRESTART_LIMIT)
-        self.room = Room(total)
-        self.pool = WorkerPool()
-        self.lines = Lines(settings.passed_over_s)
-        self.view = ClusterView(node)
-        self.owners: dict[Address, OwnerRow] = {}
-        self.leases: dict[int, Worker] = {}
-        self.placements: dict[tuple[bytes, int], Placement] = {}
-        self.actors_hold: dict[str, int] = {}
-        self.last_start = 0
-        self.last_lease = 0
-        self.spilled = 0
-        self.ignored = 0
-        self._grace: dict[int, Instant] = {}
-        self._start_failures: dict[str, int] = {}
-        self._no_start_before: dict[str, Instant] = {}
-        self._asked_at: Instant | None = None
-        self._must_ask = False
-        self._is_short = False
-        self._reported: tuple[dict[str, int], dict[str, int]] = (dict(total), {})
-        self._reported_at: Instant | None = None
-        self._is_dirty = False
-        # Both are only meaningful during `handle`.
-        self._effects: list[SchedulingEffect] = []
-        self._now: Instant = 0.0
+        super().__init__(node, total, settings, incarnation)
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.NodeStarted: self._node_started,
             ev.DemandChanged: self._demand_changed,
@@ -133,12 +93,13 @@ class LeaseScheduler:
             ev.DeadlineReached: lambda event: None,
         }
 
-    # ---- the interface -----------------------------------------------------------------------
+    # ---- the interface -------------------------------------------------------------------------
 
     def handle(self, event: SchedulingEvent, *, now: Instant) -> list[SchedulingEffect]:
         """Take one event; what has to be done about it, in order."""
         self._now = now
-        self._effects = effects = []
+        effects: list[SchedulingEffect] = []
+        self._effects = effects
         self._handlers[type(event)](event)
         if self.lines:
             self._serve()
@@ -160,7 +121,7 @@ class LeaseScheduler:
         if oldest is not None:
             times.append(oldest.idle_since + self.settings.idle_worker_s)
         if self.lines:
-            times += self._no_start_before.values()
+            times += [at for at in self._no_start_before.values() if at > self._now]
             if self.lines.barring is not None:
                 times.append(self.lines.bar_until)
         if self._asked_at is not None and self._is_short:
@@ -185,7 +146,7 @@ class LeaseScheduler:
         """
         check_tables(self)
 
-    # ---- demand ------------------------------------------------------------------------------
+    # ---- demand --------------------------------------------------------------------------------
 
     def _demand_changed(self, event: ev.DemandChanged) -> None:
         row = self.owners.get(event.owner)
@@ -214,9 +175,9 @@ class LeaseScheduler:
     def _spread(self, demand: Demand) -> bool:
         """Decide where what waits of a demand should come from; whether some was sent away."""
         shape = demand.shape
-        if not self.view or not shape or demand.is_spilled:
-            if is_feasible(shape, self.room.total):
-                return False
+        must_stay = not self.view or not shape or demand.is_spilled
+        if must_stay and is_feasible(shape, self.room.total):
+            return False
         here = NodeRoom(self.node, self.room.total, self._free_beside(demand))
         count = demand.waiting
         step = 1 + count // SPREAD_STEPS
@@ -257,7 +218,7 @@ class LeaseScheduler:
         free = dict(self.room.available)
         for line in self.lines:
             others = line.count - (demand.waiting if demand.name in line.waiters else 0)
-            _subtract(free, line.shape, count_fitting(line.shape, free, others))
+            subtract(free, line.shape, count_fitting(line.shape, free, others))
         return free
 
     def _owner_gone(self, owner: Address) -> None:
@@ -272,7 +233,7 @@ class LeaseScheduler:
             worker.demand = None
             self._end(worker, f"the owner {owner} of its lease is gone")
 
-    # ---- leases ------------------------------------------------------------------------------
+    # ---- leases --------------------------------------------------------------------------------
 
     def _lease_returned(self, event: ev.LeaseReturned) -> None:
         worker = self.leases.get(event.lease)
@@ -311,28 +272,11 @@ class LeaseScheduler:
         if changed:
             self._is_dirty = True
 
-    def _release(self, worker: Worker) -> None:
-        """Give back what a worker holds."""
-        if worker.shape:
-            self.room.give_back(worker.shape, worker.gpus, without_cpu=worker.is_blocked)
-            self._is_dirty = True
-        if worker.placement is not None:
-            for name, units in worker.shape:
-                self.actors_hold[name] -= units
-        worker.shape = ()
-        worker.gpus = []
-        worker.is_blocked = False
-
-    # ---- workers -----------------------------------------------------------------------------
+    # ---- workers -------------------------------------------------------------------------------
 
     def _node_started(self, event: ev.NodeStarted) -> None:
         for _ in range(self._prestart):
             self._start("")
-
-    def _start(self, env: str) -> None:
-        self.last_start += 1
-        self.pool.add_start(Start(self.last_start, env))
-        self._effects.append(ev.StartWorker(self.last_start, env, []))
 
     def _worker_started(self, event: ev.WorkerStarted) -> None:
         start = self.pool.pop_start(event.start)
@@ -424,11 +368,6 @@ class LeaseScheduler:
         else:
             self.pool.set_owning(worker, event.is_owning, self._now)
 
-    def _end(self, worker: Worker, reason: str) -> None:
-        """Have a worker's process end; it holds what it holds until it has."""
-        self.pool.set_state(worker, ENDING, self._now)
-        self._effects.append(ev.KillWorker(worker.process, reason))
-
     def _end_overdue(self) -> None:
         for process in [p for p, at in self._grace.items() if at <= self._now]:
             del self._grace[process]
@@ -441,7 +380,7 @@ class LeaseScheduler:
                 return
             self._end(oldest, "it was idle")
 
-    # ---- actors ------------------------------------------------------------------------------
+    # ---- actors --------------------------------------------------------------------------------
 
     def _actor_placement_requested(self, event: ev.ActorPlacementRequested) -> None:
         placement = Placement(event.actor, event.restart, event.shape, event.env)
@@ -451,7 +390,8 @@ class LeaseScheduler:
         if not is_feasible(event.shape, self.room.total):
             here = NodeRoom(self.node, self.room.total, self.room.available)
             reason = why_infeasible(event.shape, [here])
-            self._effects.append(ev.RejectActor(event.actor, event.restart, reason, False))
+            is_final = not is_whole(event.shape)
+            self._effects.append(ev.RejectActor(event.actor, event.restart, reason, is_final))
             return
         self.placements[placement.name] = placement
         self.lines.set_waiting(placement, 1)
@@ -490,16 +430,16 @@ class LeaseScheduler:
             )
         )
 
-    # ---- the cluster -------------------------------------------------------------------------
+    # ---- the cluster ---------------------------------------------------------------------------
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
             self.view.update(info)
         for line in list(self.lines):
             for waiter in list(line.waiters.values()):
-                if isinstance(waiter, Demand) and not waiter.is_spilled:
-                    if not self._spread(waiter):
-                        break
+                may_leave = isinstance(waiter, Demand) and not waiter.is_spilled
+                if may_leave and not self._spread(waiter):
+                    break
 
     def _node_lost(self, event: ev.NodeLost) -> None:
         self.view.remove(event.node)
@@ -507,138 +447,6 @@ class LeaseScheduler:
             o for o in self.owners if o.node == event.node and o.incarnation == event.incarnation
         ]:
             self._owner_gone(owner)
-
-    # ---- serving the lines -------------------------------------------------------------------
-
-    def _serve(self) -> None:
-        """Grant what can be granted, start what is missing, see who is left without resources."""
-        most = {name: n - self.actors_hold.get(name, 0) for name, n in self.room.total.items()}
-        self.lines.update_bar(self.room, most, self._now)
-        candidates = list(self.lines)
-        short: list[Line] = []
-        workerless: list[Line] = []
-        while candidates:
-            line = candidates[0]
-            for other in candidates:
-                if other.head.turn < line.head.turn:
-                    line = other
-            barred = self.lines.barred(self.room)
-            if not self.room.fits(line.shape) or (
-                barred
-                and line is not self.lines.barring
-                and any(name in barred for name, _ in line.shape)
-            ):
-                short.append(line)
-                candidates.remove(line)
-                continue
-            turn = line.head.turn
-            if not self._serve_head(line):
-                workerless.append(line)
-                candidates.remove(line)
-                continue
-            if short and line.shape:
-                self.lines.passed_over(short, turn, self._now)
-            if not line.count:
-                candidates.remove(line)
-        self._is_short = bool(short)
-        if workerless:
-            self._start_missing(workerless)
-
-    def _serve_head(self, line: Line) -> bool:
-        """Serve the first in a line whose shape fits; False if there is no worker for it."""
-        waiter = line.head
-        if line.needs_devices:
-            if not self._may_start(line.env):
-                return False
-            self.last_start += 1
-            gpus = self.room.take(line.shape)
-            self._is_dirty = True
-            if isinstance(waiter, Demand):
-                waiter.binding += 1
-            self.pool.add_start(Start(self.last_start, line.env, waiter, line.shape, gpus))
-            self._effects.append(ev.StartWorker(self.last_start, line.env, gpus))
-            self.lines.served(line, waiter)
-            return True
-        is_actor = isinstance(waiter, Placement)
-        worker = self.pool.find_idle(line.env, for_actor=is_actor)
-        if worker is None:
-            return False
-        if line.shape:
-            self.room.take(line.shape)
-            self._is_dirty = True
-        worker.shape = line.shape
-        if isinstance(waiter, Placement):
-            self._assign(worker, waiter)
-        else:
-            self._grant(worker, waiter)
-        self.lines.served(line, waiter)
-        return True
-
-    def _grant(self, worker: Worker, demand: Demand) -> None:
-        self.last_lease += 1
-        demand.answered += 1
-        demand.leases += 1
-        worker.lease = self.last_lease
-        worker.demand = demand
-        self.pool.set_state(worker, LEASED, self._now)
-        self.leases[worker.lease] = worker
-        self.owners[demand.owner].leases[worker.lease] = worker
-        self._effects.append(
-            ev.GrantLease(
-                demand.owner,
-                demand.key,
-                worker.lease,
-                worker.process,
-                worker.pid,
-                demand.answered,
-                worker.gpus,
-            )
-        )
-
-    def _assign(self, worker: Worker, placement: Placement) -> None:
-        placement.process = worker.process
-        worker.placement = placement
-        self.pool.set_state(worker, ACTOR, self._now)
-        for name, units in worker.shape:
-            self.actors_hold[name] = self.actors_hold.get(name, 0) + units
-        self._effects.append(
-            ev.AssignActor(
-                placement.actor, placement.restart, worker.process, worker.pid, worker.gpus
-            )
-        )
-
-    def _may_start(self, env: str) -> bool:
-        if len(self.pool.starts) >= self._starts_at_once:
-            return False
-        return self._now >= self._no_start_before.get(env, 0.0)
-
-    def _start_missing(self, workerless: list[Line]) -> None:
-        """Fork as many workers as could be used at once, not more at a time than allowed."""
-        free = dict(self.room.available)
-        missing: dict[str, int] = {}
-        for line in workerless:
-            if not line.needs_devices:
-                count = count_fitting(line.shape, free, line.count)
-                _subtract(free, line.shape, count)
-                missing[line.env] = missing.get(line.env, 0) + count
-        for env, count in missing.items():
-            for _ in range(count - self.pool.starting(env)):
-                if not self._may_start(env):
-                    break
-                self._start(env)
-
-    def _ask_return_idle(self) -> None:
-        """Have those who hold leases that may be idle give them back."""
-        pause = ASK_PAUSE_S if self._must_ask else ASK_AGAIN_S
-        if self._asked_at is not None and self._now < self._asked_at + pause:
-            return
-        self._asked_at = self._now
-        self._must_ask = False
-        count = max(1, sum(line.count for line in self.lines))
-        for owner, row in self.owners.items():
-            # Who waits for a key has no idle lease of that key.
-            if row.leases and any(d.leases and not d.waiting for d in row.demands.values()):
-                self._effects.append(ev.AskReturnIdle(owner, count))
 
     def _report(self) -> None:
         if (
@@ -652,9 +460,3 @@ class LeaseScheduler:
             self._reported = report
             self._reported_at = self._now
             self._effects.append(ev.ReportNode(*report))
-
-
-def _subtract(free: dict[str, int], shape: Shape, count: int) -> None:
-    if count:
-        for name, units in shape:
-            free[name] -= units * count

@@ -62,7 +62,7 @@ class WorkerPool:
         """Idle and not owning, the one that has been idle longest first."""
         self._plain_starts: dict[str, int] = {}
 
-    # ---- starting ----------------------------------------------------------------------------
+    # ---- starting ------------------------------------------------------------------------------
 
     def add_start(self, start: Start) -> None:
         self.starts[start.start] = start
@@ -82,7 +82,7 @@ class WorkerPool:
         """Workers being started that anyone with the environment may get."""
         return self._plain_starts.get(env, 0)
 
-    # ---- workers -----------------------------------------------------------------------------
+    # ---- workers -------------------------------------------------------------------------------
 
     def add(self, worker: Worker, now: Instant) -> None:
         """A worker registered; it is idle."""

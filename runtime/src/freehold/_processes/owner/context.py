@@ -46,4 +46,3 @@ class Context:
 
             self._task_id = child_task_id(self._parent, self.child_index)
         return self._task_id
-

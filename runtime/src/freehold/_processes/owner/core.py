@@ -320,9 +320,7 @@ class OwnerCore:
                 raise self.is_dead
             index = context.children
             context.children = index + 1
-            row = self.owner.submit(
-                entry, options, context.task_id, index, given, time.monotonic()
-            )
+            row = self.owner.submit(entry, options, context.task_id, index, given, time.monotonic())
             if context.submitted is not None:
                 context.submitted.append(row)
             self._after_submit()
@@ -469,7 +467,10 @@ class OwnerCore:
     def _timed_out(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> GetTimeoutError:
         missing = [r.hex() for r in refs if r._row.state in (PENDING, LOST)]
         return GetTimeoutError(
-            timeout_s=timeout or 0.0, pending=len(missing), total=len(refs), object_ids=tuple(missing[:3])
+            timeout_s=timeout or 0.0,
+            pending=len(missing),
+            total=len(refs),
+            object_ids=tuple(missing[:3]),
         )
 
     def _load(self, row: Row, index: int, deadline: float | None) -> Any:

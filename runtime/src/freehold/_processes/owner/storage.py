@@ -66,9 +66,7 @@ class Storage:
         pieces = [blob] if isinstance(blob, bytes) else blob.pieces()
         return self.write_pieces(pieces, len(blob), owner)
 
-    def write_pieces(
-        self, pieces: list[bytes | memoryview], size: int, owner: Address
-    ) -> Location:
+    def write_pieces(self, pieces: list[bytes | memoryview], size: int, owner: Address) -> Location:
         """The same for `size` bytes in pieces."""
         segment, offset, is_warm = self._reserve(size)
         self.arena.write(offset, pieces, warm=is_warm)

@@ -420,7 +420,10 @@ class WorkerService:
         assert self.actor is not None
         with self.core.reactor.lock:
             ended = m.ActorEnded(
-                self.actor.spec.actor, self.actor.restart, m.ExitCause(0, None, "exit_actor()"), True
+                self.actor.spec.actor,
+                self.actor.restart,
+                m.ExitCause(0, None, "exit_actor()"),
+                True,
             )
             self.core.owner.outbox.ask_node(ended)
             self.core.carry_out()

@@ -1,0 +1,206 @@
+"""The control service: actors, nodes and what passes between it and the node managers."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from freehold._core.ids import Address
+from freehold._core.messages.parts import ActorInfo, ActorSpec, ExitCause, Message, NodeInfo
+
+
+# ---- anyone ↔ control service (through the node manager) ----------------------------------
+
+
+class RegisterActor(Message, tag=100):
+    """Make this actor (or, with `get_if_exists`, tell me of the one with its name)."""
+
+    request: int
+    spec: ActorSpec
+
+
+class ActorRegistered(Message, tag=101):
+    """It will be made (`info.actor` is the spec's), exists (another), or `error`."""
+
+    request: int
+    info: ActorInfo | None
+    error: str = ""
+
+
+class WatchActor(Message, tag=102):
+    """Tell me of this actor's state now and whenever it changes."""
+
+    actor: bytes
+
+
+class ActorState(Message, tag=103):
+    """`info.state`: "pending", "alive", "restarting" or "dead"."""
+
+    info: ActorInfo
+    is_infeasible: bool = False
+
+
+class FindActor(Message, tag=104):
+    """Who has this name?"""
+
+    request: int
+    name: str
+    namespace: str
+
+
+class ActorFound(Message, tag=105):
+    """The actor of that name, if there is one that is not dead."""
+
+    request: int
+    info: ActorInfo | None
+
+
+class ListActors(Message, tag=106):
+    """The actors of a namespace, or of all (`None`)."""
+
+    request: int
+    namespace: str | None = None
+
+
+class ActorList(Message, tag=107):
+    """The answer to `ListActors`, the living and the last dead."""
+
+    request: int
+    actors: list[ActorInfo]
+
+
+class KillActor(Message, tag=108):
+    """End an actor's process at once; with `no_restart` for good."""
+
+    actor: bytes
+    no_restart: bool = True
+    reason: str = ""
+
+
+class ReleaseActor(Message, tag=109):
+    """The last handle is gone and no call is left: the actor may end."""
+
+    actor: bytes
+
+
+class ClusterQuery(Message, tag=110):
+    """Which nodes are there, with what?"""
+
+    request: int
+
+
+class ClusterReply(Message, tag=111):
+    """The answer to `ClusterQuery`."""
+
+    request: int
+    nodes: list[NodeInfo]
+
+
+ControlRequest: TypeAlias = (
+    RegisterActor | WatchActor | FindActor | ListActors | KillActor | ReleaseActor | ClusterQuery
+)
+ControlAnswer: TypeAlias = ActorRegistered | ActorState | ActorFound | ActorList | ClusterReply
+
+
+# ---- node manager ↔ control service ------------------------------------------------------
+
+
+class NodeJoined(Message, tag=120):
+    """A node manager reports its node."""
+
+    info: NodeInfo
+
+
+class NodeReported(Message, tag=121):
+    """What a node has free and what waits there: {shape description: count}."""
+
+    node: str
+    available: dict[str, int]
+    queued: dict[str, int]
+    store_bytes: int = 0
+
+
+class ClusterView(Message, tag=122):
+    """Nodes that changed since the last view; at most one frame a node and second."""
+
+    nodes: list[NodeInfo]
+
+
+class PlaceActor(Message, tag=123):
+    """Start this actor on your node, as its `restart`-th restart."""
+
+    spec: ActorSpec
+    restart: int
+
+
+class UnplaceActor(Message, tag=124):
+    """Take back a placement that has not led to a process yet, or end its process.
+
+    `grace_s` > 0 asks the process to end by itself first.
+    """
+
+    actor: bytes
+    restart: int
+    grace_s: float = 0.0
+    reason: str = ""
+
+
+class ActorStarted(Message, tag=125):
+    """The constructor ran (said by the worker to its node manager, which passes it on)."""
+
+    actor: bytes
+    restart: int
+    address: Address
+    error: bytes = b""
+
+
+class ActorEnded(Message, tag=126):
+    """The actor's process ended."""
+
+    actor: bytes
+    restart: int
+    cause: ExitCause
+    is_intended: bool = False
+
+
+class PlacementFailed(Message, tag=127):
+    """The node cannot make this actor: no room now (`spill` says try again), or its env failed."""
+
+    actor: bytes
+    restart: int
+    reason: str
+
+
+class CreateActor(Message, tag=128):
+    """Node manager to worker: you are this actor now."""
+
+    spec: ActorSpec
+    restart: int
+    gpus: list[int] = []
+
+
+class FromProcess(Message, tag=129):
+    """A process's request, passed on by its node manager to the control service."""
+
+    source: Address
+    message: ControlRequest
+
+
+class ToProcess(Message, tag=130):
+    """The control service's answer for a process of the receiving node."""
+
+    target: Address
+    message: ControlAnswer
+
+
+class ProcessGone(Message, tag=131):
+    """Node manager to control service: a process ended; its actors' owner is gone with it."""
+
+    address: Address
+    cause: ExitCause
+    was_driver: bool = False
+
+
+class ShutDown(Message, tag=132):
+    """The driver ends the cluster, or the control service ends a node."""
+
+    reason: str = ""

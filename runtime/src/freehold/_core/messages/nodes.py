@@ -1,0 +1,185 @@
+"""What drivers and workers say to their node manager about leases, and what they hear."""
+
+from __future__ import annotations
+
+from freehold._core.ids import Address
+from freehold._core.messages.parts import ExitCause, Message, NodeInfo
+from freehold._core.resources import Shape
+
+
+# ---- process ↔ node manager ------------------------------------------------------------------
+
+
+class Register(Message, tag=40):
+    """A driver or worker reports for duty; a worker names the start it answers."""
+
+    pid: int
+    start: int = 0
+    is_driver: bool = False
+    namespace: str = ""
+
+
+class Registered(Message, tag=41):
+    """Welcome: who you are. A driver gets the arena's descriptors with this frame."""
+
+    address: Address
+    cluster: str
+    arena_bytes: int
+    settings: dict[str, float | int | str | bool]
+    total: dict[str, int]
+    root: bytes = b""
+    nodes: list[NodeInfo] = []
+
+
+class LeaseDemand(Message, tag=42):
+    """How many leases of a shape the owner has ever wanted (absolute), and its backlog.
+
+    The node manager grants while it has granted fewer than `wanted`. Lowering `wanted` to what was
+    granted takes the rest back. Saying it twice does no harm.
+    """
+
+    key: int
+    shape: Shape
+    env: str
+    wanted: int
+    backlog: int
+    spilled: bool = False
+    parent_lease: int = 0
+
+
+class LeaseGranted(Message, tag=43):
+    """A worker is yours until you return it; `granted` counts this grant in."""
+
+    key: int
+    lease: int
+    worker: Address
+    granted: int
+    gpus: list[int] = []
+    pid: int = 0
+
+
+class LeaseSpilledBack(Message, tag=44):
+    """Ask `node` for `count` of these instead: it fits there now, or only there."""
+
+    key: int
+    count: int
+    node: str
+
+
+class LeaseInfeasible(Message, tag=45):
+    """No node of the cluster can ever fit this shape; `reason` names what is lacking where."""
+
+    key: int
+    reason: str
+
+
+class ReturnLease(Message, tag=46):
+    """The owner is done with a lease; `kill` if the worker must not be used again."""
+
+    lease: int
+    kill: bool = False
+    reason: str = ""
+
+
+class LeaseRevoked(Message, tag=47):
+    """A granted lease is no more, its worker having ended (confirmed) as `cause` says."""
+
+    lease: int
+    worker: Address
+    cause: ExitCause
+
+
+class ReturnIdle(Message, tag=48):
+    """Others wait: give back leases of any shape that have nothing to run."""
+
+    count: int
+
+
+class Blocked(Message, tag=49):
+    """The sender's task waits: its CPUs may serve others."""
+
+    is_blocked: bool
+
+
+class ProcessDied(Message, tag=50):
+    """A process of the cluster ended, confirmed by its node manager (or by its node's death)."""
+
+    address: Address
+    cause: ExitCause
+
+
+class NodeDied(Message, tag=51):
+    """The control service declared a node dead: nothing of that incarnation will be heard."""
+
+    node: str
+    incarnation: int
+    reason: str
+
+
+class LogLines(Message, tag=52):
+    """Lines that a worker wrote, on their way to the driver."""
+
+    process: Address
+    pid: int
+    name: str
+    lines: list[str]
+    is_error: bool = False
+
+
+class OwningChanged(Message, tag=53):
+    """Whether the sender owns objects others may need: such a worker is not reaped."""
+
+    is_owning: bool
+
+
+class ExitProcess(Message, tag=54):
+    """Please end, in an orderly way."""
+
+    reason: str
+    force: bool = False
+
+
+class Explain(Message, tag=55):
+    """Why does this shape not run? Answered per node."""
+
+    request: int
+    shape: Shape
+
+
+class Explained(Message, tag=56):
+    """The answer to `Explain`: a line for each node."""
+
+    request: int
+    lines: list[str]
+
+
+class PrepareEnv(Message, tag=57):
+    """A runtime environment that leases of this driver will name by its hash."""
+
+    env: str
+    env_vars: dict[str, str]
+    working_dir: str = ""
+    paths: list[str] = []
+
+
+class EnvFailed(Message, tag=58):
+    """A runtime environment could not be set up on a node; leases that wait for it fail."""
+
+    env: str
+    reason: str
+
+
+class TaskEventsWanted(Message, tag=59):
+    """Send me the task events of all processes of this node (or, to a process, yours)."""
+
+    request: int
+
+
+class TaskEvents(Message, tag=60):
+    """A process's ring of task events: (time_ns, kind, task name, task or key, detail)."""
+
+    request: int
+    process: Address
+    pid: int
+    events: list[tuple[int, str, str, str, str]]
+    is_last: bool = False

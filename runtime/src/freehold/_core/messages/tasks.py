@@ -1,0 +1,186 @@
+"""Connections, tasks and borrowing: what owners, workers and borrowers say to each other."""
+
+from __future__ import annotations
+
+from freehold._core.ids import Address, Location
+from freehold._core.messages.parts import Adopted, Arg, Message, Output, Refs, RunOptions
+
+
+# ---- every connection ------------------------------------------------------------------------
+
+
+class Hello(Message, tag=1):
+    """First on every connection: who is calling, and whom it means to reach."""
+
+    cluster: str
+    source: Address
+    target: Address
+    protocol: int
+    pid: int = 0
+
+
+class Refused(Message, tag=2):
+    """Why the acceptor is about to close the connection."""
+
+    reason: str
+
+
+# ---- owner → worker --------------------------------------------------------------------------
+
+
+class DefineFunction(Message, tag=10):
+    """Code for `Run.function`, sent once per connection before its first use."""
+
+    function: int
+    name: str
+    blob: bytes
+    max_calls: int = 0
+
+
+class Run(Message, tag=11):
+    """Execute a task. `key` is the owner's own number for it and names it in every answer."""
+
+    key: int
+    attempt: int
+    function: int
+    parent: bytes
+    index: int
+    payload: bytes = b""
+    num_returns: int = 1
+    args: list[Arg] | None = None
+    nested: Refs | None = None
+    options: RunOptions | None = None
+
+
+class Call(Message, tag=12):
+    """Call a method of the actor that lives in the receiver."""
+
+    key: int
+    attempt: int
+    method: str
+    parent: bytes
+    index: int
+    payload: bytes = b""
+    num_returns: int = 1
+    args: list[Arg] | None = None
+    nested: Refs | None = None
+    options: RunOptions | None = None
+
+
+class Recall(Message, tag=13):
+    """Give back these tasks if they have not started: another worker is idle."""
+
+    keys: list[int]
+
+
+class Cancel(Message, tag=14):
+    """Cancel a task: drop it if it has not started, else interrupt it (or end the process)."""
+
+    key: int
+    force: bool = False
+    recursive: bool = True
+
+
+class TakenResult(Message, tag=15):
+    """The caller now holds the references inside this result; the worker may let them go."""
+
+    key: int
+
+
+class LeaseEnded(Message, tag=16):
+    """The owner gave the lease back: what it defined on this connection may be forgotten."""
+
+    lease: int
+
+
+# ---- worker → owner --------------------------------------------------------------------------
+
+
+class Done(Message, tag=20):
+    """A task ended well with one plain value inline: the common case."""
+
+    key: int
+    attempt: int
+    run_us: int
+    blob: bytes = b""
+
+
+class DoneWith(Message, tag=21):
+    """A task ended well: several outputs, stored ones, or ones that hold references.
+
+    Either `outputs`, or `packed` with `ends` (little-endian u64 end offset of each output within
+    the segment). `kept` names references of its arguments that the worker still holds;
+    `wants_taken` asks for `TakenResult`; `dynamic` is set if the task chose how many outputs.
+    """
+
+    key: int
+    attempt: int
+    run_us: int
+    outputs: list[Output] | None = None
+    packed: Location | None = None
+    ends: bytes = b""
+    packed_nested: dict[int, Refs] | None = None
+    kept: list[bytes] | None = None
+    adopted: list[Adopted] | None = None
+    wants_taken: bool = False
+    dynamic: bool = False
+
+
+class Failed(Message, tag=22):
+    """A task ended with an exception. `error` is a blob; `kind` says whose fault it was."""
+
+    key: int
+    attempt: int
+    run_us: int
+    kind: str
+    """"user", "cancelled", "timeout", "system" or "exit" (the actor chose to end)."""
+    error: bytes
+    is_retriable: bool = False
+    kept: list[bytes] | None = None
+    lost: bytes = b""
+    """For kind "lost": the id of the argument that could not be had."""
+
+
+class TasksReturned(Message, tag=23):
+    """These tasks were not started and will not be: recalled, or this worker blocks or ends."""
+
+    keys: list[int]
+
+
+# ---- borrower ↔ owner ------------------------------------------------------------------------
+
+
+class Borrow(Message, tag=30):
+    """The sender holds references to these objects (packed 20-byte ids) from now on."""
+
+    ids: bytes
+
+
+class Borrowed(Message, tag=31):
+    """The owner counts the receiver as a borrower of these; `gone` ones no longer exist."""
+
+    ids: bytes
+    gone: bytes = b""
+
+
+class Return(Message, tag=32):
+    """The sender no longer holds references to these objects."""
+
+    ids: bytes
+
+
+class Resolve(Message, tag=33):
+    """Tell me the value of this object, or where it is, as soon as it is known."""
+
+    id: bytes
+    lost_location: Location | None = None
+
+
+class Resolved(Message, tag=34):
+    """The answer: `state` is "ready", "failed" (`blob` is the error) or "gone"."""
+
+    id: bytes
+    state: str
+    blob: bytes | None = None
+    location: Location | None = None
+    nested: Refs | None = None

@@ -1,0 +1,1 @@
+"""The node process: zygote, worker pool, leases, object store, transfer; process 0 of a node."""

@@ -1,0 +1,198 @@
+"""The settings of a node process, and what it finds out about its machine."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+import msgspec
+
+from freehold._core.resources import CPU, GPU, MEMORY, to_units
+from freehold._core.scheduling.events import SchedulerSettings
+from freehold._core.store.events import StoreSettings
+
+_ARENA_SHARE = 0.3
+_MIN_ARENA_BYTES = 1 << 20
+_CPU_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user can choose about a node; `freehold settings` prints all of it."""
+
+    num_cpus: float | None = None
+    """CPUs to give to tasks; by default those this process may use, by affinity and cgroup quota."""
+
+    num_gpus: int | None = None
+    """GPUs to give to tasks; by default those whose device files are there."""
+
+    memory: int | None = None
+    """Bytes of the resource `memory`; by default what the machine has beyond the object store."""
+
+    resources: dict[str, float] = {}
+    """Amounts of custom resources by name, down to fractions of 0.0001."""
+
+    object_store_memory: int | None = None
+    """Bytes of the object store; by default 30 % of RAM or of the cgroup's limit, as tasks need
+    the rest."""
+
+    dir: str = ""
+    """Folder for the sockets of running clusters; by default $XDG_RUNTIME_DIR or /tmp."""
+
+    full_timeout_s: float = 30.0
+    """Seconds a producer waits for room while nothing at all is freed, before it gets an error."""
+
+    touched_free_bytes: int = 256 << 20
+    """Free bytes of the store kept as touched memory, since writing to fresh memory takes twice as
+    long."""
+
+    replica_keep_s: float = 30.0
+    """Seconds an unused copy of another node's object is kept, so that a node at rest holds none."""
+
+    idle_worker_s: float = 5.0
+    """Seconds an idle worker above `idle_workers` is kept, because bursts come in seconds."""
+
+    idle_workers: int = -1
+    """Idle workers kept however long nothing runs; -1: one per CPU."""
+
+    prestart_workers: int = -1
+    """Workers started with the node, so that the first task finds one; -1: one per CPU, up to 4."""
+
+    starts_at_once: int = -1
+    """Workers starting at the same time at the most; -1: one per CPU, at least 2."""
+
+    log_to_driver: bool = True
+    """Whether the lines that workers write are shown by the driver."""
+
+    log_bytes_per_s: int = 4 << 20
+    """Bytes of workers' output a second passed on to a driver: above what a terminal shows."""
+
+    env_start_timeout_s: float = 60.0
+    """Seconds the first worker of a runtime environment may take: its imports can be long."""
+
+    worker: str = "freehold._processes.worker.service:run_worker"
+    """`module:function` that a worker runs; tests put another in its place."""
+
+    preload: list[str] = ["cloudpickle", "numpy", "freehold"]
+    """Modules that are imported once, before workers are forked; missing ones are left out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself; messages begin with the setting's name."""
+        for name in ("num_cpus", "num_gpus", "memory"):
+            value = getattr(self, name)
+            if value is not None:
+                to_units(name, value)
+        for name, amount in self.resources.items():
+            if name in (CPU, GPU, MEMORY):
+                raise ValueError(f"resources may not name {name}: use num_cpus, num_gpus, memory")
+            to_units(name, amount)
+        if self.object_store_memory is not None and self.object_store_memory < _MIN_ARENA_BYTES:
+            raise ValueError(f"object_store_memory must be at least {_MIN_ARENA_BYTES} bytes")
+        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s", "env_start_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0 s")
+        for name in ("touched_free_bytes", "log_bytes_per_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more")
+        if ":" not in self.worker:
+            raise ValueError("worker must be module:function")
+
+
+def arena_bytes(settings: NodeSettings) -> int:
+    """The size of the object store, in bytes."""
+    if settings.object_store_memory is not None:
+        return settings.object_store_memory
+    return max(_MIN_ARENA_BYTES, int(machine_memory() * _ARENA_SHARE) >> 20 << 20)
+
+
+def total_resources(settings: NodeSettings) -> dict[str, int]:
+    """What the node has, in units of 0.0001."""
+    cpus = settings.num_cpus if settings.num_cpus is not None else usable_cpus()
+    gpus = settings.num_gpus if settings.num_gpus is not None else found_gpus()
+    memory = settings.memory
+    if memory is None:
+        memory = max(0, machine_memory() - arena_bytes(settings))
+    amounts = {CPU: cpus, GPU: gpus, MEMORY: memory, **settings.resources}
+    return {name: to_units(name, amount) for name, amount in sorted(amounts.items()) if amount}
+
+
+def scheduler_settings(settings: NodeSettings) -> SchedulerSettings:
+    """The lease scheduler's part."""
+    return SchedulerSettings(
+        idle_worker_s=settings.idle_worker_s,
+        idle_workers=settings.idle_workers,
+        prestart_workers=settings.prestart_workers,
+        starts_at_once=settings.starts_at_once,
+    )
+
+
+def store_settings(settings: NodeSettings) -> StoreSettings:
+    """The object store's part."""
+    return StoreSettings(
+        capacity_bytes=arena_bytes(settings),
+        full_timeout_s=settings.full_timeout_s,
+        touched_free_limit_bytes=settings.touched_free_bytes,
+        replica_keep_s=settings.replica_keep_s,
+    )
+
+
+def session_base(settings: NodeSettings) -> str:
+    """The folder that the session root is in."""
+    return settings.dir or os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity, less what a cgroup's quota cuts off."""
+    cpus = len(os.sched_getaffinity(0))
+    for path in _CPU_QUOTAS:
+        words = _read(path).split()
+        if len(words) == 2 and words[0].isdigit():
+            cpus = min(cpus, max(1, int(words[0]) // int(words[1])))
+    return cpus
+
+
+def found_gpus() -> int:
+    """GPUs whose device files are there, less those that the environment hides."""
+    devices = len(glob.glob("/dev/nvidia[0-9]*"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not devices:
+        return devices
+    return min(devices, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def machine_memory() -> int:
+    """Bytes of RAM, or of the cgroup's limit if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _MEMORY_LIMITS:
+        text = _read(path).strip()
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+THREAD_POOL_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def thread_pool_variables() -> dict[str, str | None]:
+    """What the thread pools' variables are in this environment; None if unset."""
+    return {name: os.environ.get(name) for name in THREAD_POOL_VARIABLES}
+
+
+def environment_with(env_vars: dict[str, str]) -> dict[str, str]:
+    """This process's environment with other variables on top."""
+    return {**os.environ, **env_vars}

@@ -1,0 +1,29 @@
+"""What a node process is told when it starts, by the driver or the command line that starts it.
+
+It comes as JSON on standard input (never by argument or environment, since it may hold a secret).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from freehold._processes.node.settings import NodeSettings
+
+
+class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How this node process begins.
+
+    Without `head` it is node process 0: it makes the cluster and runs the control service. With it,
+    it joins the cluster `cluster` in `session_path`, whose first node's id is `head`. With
+    `is_driver` the process at the other end of the channel gets `Registered` as a driver; else it
+    is only the one whose end is the cluster's end.
+    """
+
+    settings: NodeSettings
+    sys_path: list[str]
+    is_driver: bool = True
+    namespace: str = ""
+    head: str = ""
+    cluster: str = ""
+    session_path: str = ""
+    starter_pid: int = 0
