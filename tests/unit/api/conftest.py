@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from freehold._api import state
 from tests.unit.api.fake_core import FakeCore
+
+from freehold._api import state
 
 
 @pytest.fixture
 def core(tmp_path: Path) -> Iterator[FakeCore]:
     fake = FakeCore(session_dir=tmp_path / "session")
-    state.set_core(fake)  # type: ignore[arg-type]
+    state.set_core(fake)
     yield fake
     state.set_core(None)
 

@@ -1,5 +1,8 @@
 """Actor classes, handles and methods over a core that runs them at once."""
 
+# mypy does not see what a class decorator returns.
+# mypy: disable-error-code="attr-defined"
+
 from __future__ import annotations
 
 import gc
@@ -8,13 +11,14 @@ import weakref
 from typing import Any
 
 import cloudpickle
-import freehold
 import pytest
+from tests.unit.api.fake_core import FakeContext, FakeCore
+
+import freehold
 from freehold._api import state
 from freehold._io.serialization import dumps, loads
 from freehold.actor import ActorHandle, ActorMethod, exit_actor
 from freehold.errors import NotSupportedYetError, StaleReferenceError
-from tests.unit.api.fake_core import FakeContext, FakeCore
 
 
 class Base:
@@ -149,7 +153,7 @@ def test_wrong_arguments_are_refused(core: FakeCore, call: Any, text: str) -> No
 
 
 def test_class_without_constructor_takes_no_arguments(core: FakeCore) -> None:
-    empty = freehold.remote(type("Empty", (), {}))
+    empty: Any = freehold.remote(type("Empty", (), {}))
     empty.remote()
     with pytest.raises(TypeError, match="takes 0 positional arguments but 1 was given"):
         empty.remote(1)
@@ -185,7 +189,7 @@ def test_class_keeps_its_attributes_and_can_be_inherited_from(core: FakeCore) ->
     assert (Counter.KIND, Counter.__name__, Counter.__doc__) == ("counter", "Counter", "Counts.")
 
     @freehold.remote
-    class Double(Counter):  # type: ignore[misc]
+    class Double(Counter):
         def add(self, by: int = 1) -> int:
             result: int = super().add(2 * by)
             return result
@@ -283,7 +287,7 @@ def test_kill(core: FakeCore) -> None:
     counter = Counter.remote()
     freehold.kill(counter, no_restart=False)
     assert core.calls[-1] == ("kill", counter._ref, False)
-    with pytest.raises(TypeError, match="kill takes an actor handle, not ObjectRef .* cancel is"):
+    with pytest.raises(TypeError, match=r"kill takes an actor handle, not ObjectRef .* cancel is"):
         freehold.kill(freehold.put(1))  # type: ignore[arg-type]
 
 

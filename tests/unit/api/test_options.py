@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import freehold
 import pytest
+
+import freehold
 from freehold._api import options as opts
 from freehold.errors import NotSupportedYetError
 from freehold.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -118,7 +119,7 @@ def test_method_needs_options_by_keyword() -> None:
 def test_option_that_is_not_built_is_refused_with_what_to_do_instead(
     options: dict[str, Any],
 ) -> None:
-    with pytest.raises(NotSupportedYetError, match="is not supported yet; .+") as caught:
+    with pytest.raises(NotSupportedYetError, match=r"is not supported yet; .+") as caught:
         freehold.remote(**options)(lambda: None)
     assert next(iter(options)).removeprefix("runtime_env") in str(caught.value)
 

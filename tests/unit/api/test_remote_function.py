@@ -7,11 +7,12 @@ import pickle
 from typing import Any
 
 import cloudpickle
-import freehold
 import pytest
+from tests.unit.api.fake_core import FakeCore
+
+import freehold
 from freehold._api import state
 from freehold.errors import NotSupportedYetError
-from tests.unit.api.fake_core import FakeCore
 
 
 @freehold.remote
@@ -144,7 +145,7 @@ def test_generator_without_num_returns_is_not_supported_yet() -> None:
 def test_coroutine_function_is_refused() -> None:
     async def later() -> None: ...
 
-    with pytest.raises(ValueError, match="async def .*later cannot be a remote function"):
+    with pytest.raises(ValueError, match=r"async def .*later cannot be a remote function"):
         freehold.remote(later)
 
 
@@ -160,7 +161,7 @@ def test_decorating_twice_or_without_options_is_refused() -> None:
     with pytest.raises(TypeError, match="without parentheses"):
         freehold.remote()
     with pytest.raises(TypeError, match="by keyword alone"):
-        freehold.remote(1, num_cpus=1)
+        freehold.remote(1, num_cpus=1)  # type: ignore[call-overload]
 
 
 def test_functools_partial_and_builtins_are_functions(core: FakeCore) -> None:
@@ -171,7 +172,9 @@ def test_functools_partial_and_builtins_are_functions(core: FakeCore) -> None:
 def test_recursive_function_survives_cloudpickle_by_value(core: FakeCore) -> None:
     namespace: dict[str, Any] = {"freehold": freehold, "__name__": "__main__"}
     exec(  # a function of __main__ refers to itself through its globals
-        "@freehold.remote\ndef f(n):\n    return 1 if n == 0 else n * freehold.get(f.remote(n - 1))",
+        "@freehold.remote\n"
+        "def f(n):\n"
+        "    return 1 if n == 0 else n * freehold.get(f.remote(n - 1))\n",
         namespace,
     )
     again = pickle.loads(cloudpickle.dumps(namespace["f"]))

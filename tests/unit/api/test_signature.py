@@ -6,9 +6,10 @@ import inspect
 from typing import Any
 
 import pytest
-from freehold._api.signature import ANYTHING, call_shape
 from hypothesis import given
 from hypothesis import strategies as st
+
+from freehold._api.signature import ANYTHING, call_shape
 
 
 def nothing() -> None: ...

@@ -69,13 +69,21 @@ class EagerApi:
         return [self.get(ref) for ref in refs]
 
     def wait(
-        self, refs: Sequence[EagerRef], *, num_returns: int = 1, fetch_local: bool = True
-    ) -> tuple[list[EagerRef], list[EagerRef]]:
+        self,
+        refs: Sequence[EagerRef],
+        *,
+        num_returns: int,
+        fetch_local: bool,
+        separate_failures: bool,
+    ) -> tuple[list[EagerRef], list[EagerRef], list[EagerRef]]:
         assert not fetch_local, "waiting for blocks must not pull them to the driver"
+        assert separate_failures, "a failure must be noticed before all others have ended"
         if self.interrupt_after_waits is not None and len(self.waits) >= self.interrupt_after_waits:
             raise KeyboardInterrupt
         self.waits.append(len(refs))
-        return list(refs[:num_returns]), list(refs[num_returns:])
+        ended = refs[:num_returns]
+        failed = [ref for ref in ended if ref.error is not None]
+        return [r for r in ended if r.error is None], failed, list(refs[num_returns:])
 
     def cancel(self, ref: EagerRef) -> None:
         self.cancelled.append(ref)

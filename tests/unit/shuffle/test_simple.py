@@ -70,13 +70,23 @@ def test_blocks_are_let_go_once_the_reduces_have_them(api: EagerApi, partitions:
     assert alive == [partitions] * (partitions + 1)
 
 
-def test_a_failed_map_is_raised_by_the_results_that_needed_it(api: EagerApi) -> None:
+def test_the_first_failure_is_raised_and_the_rest_cancelled(api: EagerApi) -> None:
     def broken(numbers: list[int]) -> list[list[int]]:
-        raise LookupError("this map is broken")
+        if numbers == [2]:
+            raise LookupError("this map is broken")
+        return spread(numbers)
 
-    refs = simple_shuffle([[1]], broken, gather, 3)
     with pytest.raises(LookupError, match="this map is broken"):
-        api.get(refs)
+        simple_shuffle([[1], [2], [3], [4]], broken, gather, 3)
+    assert len(api.cancelled) == 2 + 3
+
+
+def test_a_failed_reduce_is_raised(api: EagerApi) -> None:
+    def broken(partition: int, *blocks: list[int]) -> None:
+        raise LookupError(f"reduce {partition} is broken")
+
+    with pytest.raises(LookupError, match="reduce 0 is broken"):
+        simple_shuffle([[1]], spread, broken, 3)
 
 
 def test_an_interrupt_cancels_what_has_not_ended(api: EagerApi) -> None:

@@ -32,6 +32,8 @@ T = TypeVar("T")
 KIND = "actors"
 METHOD_OPTIONS = "__freehold_method__"
 """Attribute in which `@freehold.method` leaves a method's options."""
+METHOD_GROUP = "__freehold_concurrency_group__"
+"""Attribute with its concurrency group, for the worker, where a call names none."""
 
 _UNPREPARED: Any = object()
 _NOT_METHODS = frozenset(

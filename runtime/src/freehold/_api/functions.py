@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from freehold._api import options as opts
-from freehold._api.actor_class import METHOD_OPTIONS, ActorClass, make_actor_class
+from freehold._api.actor_class import METHOD_GROUP, METHOD_OPTIONS, ActorClass, make_actor_class
 from freehold._api.remote_function import RemoteFunction, make_remote_function
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def method(*target: Any, **options: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         setattr(function, METHOD_OPTIONS, checked)
+        if checked.get("concurrency_group"):
+            setattr(function, METHOD_GROUP, checked["concurrency_group"])
         return function
 
     return decorate

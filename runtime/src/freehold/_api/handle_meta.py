@@ -104,7 +104,7 @@ def decode(encoded: bytes) -> Handled:
 
 def builtin_methods() -> dict[str, MethodMeta]:
     """The methods that every actor has."""
-    return {name: MethodMeta(shape) for name, (shape, _) in BUILTIN_METHODS.items()}
+    return {name: MethodMeta(shape) for name, shape in BUILTIN_METHODS.items()}
 
 
 def changed(base: TaskOptions, options: dict[str, Any]) -> TaskOptions:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Out = TypeVar("Out", covariant=True)
 KIND = "remote functions"
 CALLABLES = (types.FunctionType, types.BuiltinFunctionType, functools.partial)
+GOOD_FORMS = 64
+"""Forms of calls (number of positional arguments, names of the others) remembered as right."""
 
 _UNPREPARED: Any = object()
 
@@ -64,6 +66,7 @@ class RemoteFunction(Generic[Out]):
         self._shape = call_shape(self._function)
         self._low = self._shape.low
         self._high = self._shape.high
+        self._good_forms: set[tuple[object, ...]] = set()
         self._core: Core = _UNPREPARED
         self._entry: FunctionEntry = _UNPREPARED
         self._options: TaskOptions = _UNPREPARED
@@ -99,7 +102,12 @@ class RemoteFunction(Generic[Out]):
         if core is not self._core:
             core = self._attach()
         if kwargs or not self._low <= len(args) <= self._high:
-            self._shape.check(self._name, args, kwargs)
+            # The answer depends on the number and the names alone, so a call site asks once.
+            form = (len(args), *kwargs)
+            if form not in self._good_forms:
+                self._shape.check(self._name, args, kwargs)
+                if len(self._good_forms) < GOOD_FORMS:
+                    self._good_forms.add(form)
         return core.submit_task(self._entry, args, kwargs, self._options)  # type: ignore[return-value]
 
     def _attach(self) -> Core:

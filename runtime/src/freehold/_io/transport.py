@@ -91,6 +91,17 @@ class Connection:
         self._outbox.append(message)
         self.flush()
 
+    def send_with(self, message: Message, fds: list[int]) -> None:
+        """Send a message at once, with descriptors that the peer gets duplicates of.
+
+        Only as the first message of a connection: its socket surely has room.
+        """
+        self.flush()
+        try:
+            socket.send_fds(self._socket, [frames.encode([message])], fds)
+        except OSError as error:
+            self.close(str(error))
+
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
         self.is_dirty = False
@@ -298,6 +309,14 @@ class Peers:
         if received:
             connection.preload(received)
         return connection
+
+    def rename(self, connection: Connection, address: Address) -> None:
+        """Know a connection's peer by the address it was just given."""
+        peer = connection.peer
+        if peer is not None and self._connections.get(peer) is connection:
+            del self._connections[peer]
+        connection.peer = address
+        self._connections[address] = connection
 
     def connections(self) -> list[Connection]:
         """All connections to peers that are known."""

@@ -116,7 +116,7 @@ class Zygote:
             if len(fds) != FORK_FDS:
                 self._send(ForkFailed(message.worker.start, f"{len(fds)} descriptors came along"))
             elif self._fork(message, fds):
-                return msgspec.structs.replace(message.worker, node_fd=fds[2]), message.env_vars
+                return message.worker, message.env_vars
         for fd in fds:
             os.close(fd)
         return None
@@ -232,8 +232,7 @@ def become_child(fds: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(fds[0], 1)
     os.dup2(fds[1], 2)
-    os.set_inheritable(fds[2], False)
-    close_all_but([0, 1, 2, LIFELINE_FD, ARENA_FD, fds[2]])
+    close_all_but([0, 1, 2, LIFELINE_FD, ARENA_FD])
     die_with(LIFELINE_FD)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -79,7 +79,7 @@ class ZygoteClient:
         self._send(config, [os.dup(lifeline_fd), os.dup(arena_fd)])
 
     def fork(self, worker: WorkerStart, env_vars: dict[str, str], fds: list[int]) -> None:
-        """Ask for a worker; takes over `fds` (standard output, standard error, its socket)."""
+        """Ask for a worker; takes over `fds` (standard output, standard error)."""
         self._unanswered[worker.start] = None
         self._send(Fork(worker, env_vars), fds)
 

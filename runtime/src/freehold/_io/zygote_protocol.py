@@ -16,8 +16,8 @@ from freehold._core.ids import Address
 DATAGRAM_BYTES = 180_000
 """Largest datagram: below the kernel's default socket buffer of 208 KiB."""
 
-FORK_FDS = 3
-"""Descriptors that come with `Fork`: standard output, standard error, the node manager's socket."""
+FORK_FDS = 2
+"""Descriptors that come with `Fork`: standard output and standard error."""
 
 
 class _Datagram(msgspec.Struct, array_like=True, gc=False):
@@ -27,20 +27,19 @@ class _Datagram(msgspec.Struct, array_like=True, gc=False):
 class WorkerStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """All that a forked worker starts from, handed to its main function.
 
-    `node_fd` is a connected stream socket to the node manager, which already knows who is at its
-    end: the worker says `Register` there and adopts it as its connection to `Address(node, 0)`. It
-    listens at `<session_path>/<node8>/<process>.sock` for its owners. `arena_fd` is writable.
+    It reports to `node_manager` with `Register(pid, start)`, whose socket is in the folder
+    `sockets` as everybody's is (`<sockets>/<node8>/<process>.sock`). `arena_fd` is writable.
     """
 
     start: int
-    address: Address
     cluster: str
-    session_path: str
-    node_fd: int
+    node_manager: Address
+    sockets: str
     arena_fd: int
     arena_bytes: int
     env: str = ""
     gpus: list[int] = []
+    paths: list[str] = []
 
 
 class Configure(_Datagram, tag=1):

@@ -28,7 +28,7 @@ class ShuffleProgress:
 
     Args:
         stage: its name: "map" and "reduce" here; a sort has more.
-        done: tasks that ended, well or not.
+        done: tasks that ended.
         total: tasks in all.
         elapsed_s: seconds since the stage began; both stages of a shuffle are counted from the
             end of the one before.
@@ -78,11 +78,12 @@ def simple_shuffle(
         options: how to run the tasks.
 
     Returns:
-        References to the reduces' results, in order of partition, all finished. One whose map or
-        reduce failed raises that error when you `get` it.
+        References to the reduces' results, in order of partition, all finished.
 
     Raises:
         ValueError: num_partitions is less than 1.
+        FreeholdError: of the first task seen to have failed (`TaskError` if its function raised);
+            what has not ended is cancelled.
 
     Example::
 
@@ -144,7 +145,7 @@ class StageProgress:
             self._wait_one()
 
     def wait_all(self) -> None:
-        """Wait until every task has ended."""
+        """Wait until every task has ended, or raise the error of the first seen to fail."""
         while self._unfinished:
             self._wait_one()
 
@@ -154,7 +155,11 @@ class StageProgress:
             fh.cancel(ref)
 
     def _wait_one(self) -> None:
-        ended, self._unfinished = fh.wait(self._unfinished, num_returns=1, fetch_local=False)
+        ended, failed, self._unfinished = fh.wait(
+            self._unfinished, num_returns=1, fetch_local=False, separate_failures=True
+        )
+        if failed:
+            fh.get(failed[0])  # raises its error
         self._done += len(ended)
         self._tell()
 

@@ -163,11 +163,12 @@ class ActorEnded(Message, tag=126):
 
 
 class PlacementFailed(Message, tag=127):
-    """The node cannot make this actor: no room now (`spill` says try again), or its env failed."""
+    """The node cannot make this actor; `is_final` if no other can (its environment failed)."""
 
     actor: bytes
     restart: int
     reason: str
+    is_final: bool = False
 
 
 class CreateActor(Message, tag=128):

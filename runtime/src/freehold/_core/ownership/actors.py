@@ -235,7 +235,7 @@ class ActorCalls:
             self._ended(link)
         link.requeue(again)
 
-    def fail_all(self, error: Exception) -> None:
+    def fail_all(self, error: BaseException) -> None:
         """The cluster is gone: every unfinished call fails."""
         for link in self.links.values():
             tasks = [*link.inflight.values(), *link.calls]

@@ -14,57 +14,38 @@ from array import array
 from typing import Any
 
 from freehold._core.ids import Address, Location
-from freehold._core.interface import DYNAMIC, FunctionEntry, TaskOptions
+from freehold._core.interface import FunctionEntry, TaskOptions
 from freehold._core.messages import (
-    Call,
     Cancel,
     DefineFunction,
     Done,
     DoneWith,
-    EnvFailed,
     ExitCause,
     Failed,
-    LeaseDemand,
-    LeaseGranted,
-    LeaseInfeasible,
-    LeaseRevoked,
-    LeaseSpilledBack,
-    Output,
     RangeReleased,
-    Recall,
     Refs,
     Resolve,
     Resolved,
-    ReturnIdle,
-    ReturnLease,
     Run,
     RunOptions,
     TakenResult,
     TasksReturned,
 )
-from freehold._core.ownership.actor_calls import ActorLink
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
 from freehold._core.ownership.borrowing import Borrowing
 from freehold._core.ownership.handing import Handing
+from freehold._core.ownership.leasing import Leasing
 from freehold._core.ownership.outbox import Outbox
-from freehold._core.ownership.queues import Lease, ShapeQueue
+from freehold._core.ownership.queues import Lease
 from freehold._core.ownership.recovery import Recovery
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
 from freehold._core.ownership.table import OwnershipTable
-from freehold._core.resources import Shape
 from freehold.errors import (
-    NodeDiedError,
     ObjectLostError,
-    RuntimeEnvSetupError,
     TaskCancelledError,
-    TaskUnschedulableError,
-    WorkerCrashedError,
 )
-
-SWEEP_S = 0.1
-"""How often idle leases and busy ones beside idle ones are looked at, while there are leases."""
 
 
 class Owner:
@@ -80,18 +61,14 @@ class Owner:
         self.outbox = Outbox(node_manager)
         self.table = OwnershipTable(address)
         self.borrowing = Borrowing(self.table, self.outbox)
-        self.queues: dict[tuple[Shape, str], ShapeQueue] = {}
-        self.by_key: list[ShapeQueue] = []
-        self.leases: dict[Address, Lease] = {}
+        self.leasing = Leasing(self)
         self.arguments = Arguments(self)
         self.recovery = Recovery(self)
         self.actors = ActorCalls(self)
         self.handing = Handing(self)
-        self.sweep_at: float | None = None
         self.tasks_finished = 0
-        self._functions: dict[Address, set[int]] = {}
-        self._sends: list[tuple[Lease, Task]] = []
-        self._others_wait_until = 0.0
+        self.sends: list[tuple[Lease, Task]] = []
+        """Assignments that `send_all` turns into messages."""
 
     # ---- submitting --------------------------------------------------------------------------
 
@@ -116,9 +93,9 @@ class Owner:
             message.options = RunOptions(
                 options.name, options.timeout_s, options.retry_exceptions, retries
             )
-        queue = self.queues.get((options.shape, options.env))
+        queue = self.leasing.queues.get((options.shape, options.env))
         if queue is None:
-            queue = self._new_queue(options.shape, options.env, now)
+            queue = self.leasing.queue_for(options.shape, options.env, now)
         task.queue = queue
         if given.is_plain:
             row.task = task
@@ -127,18 +104,12 @@ class Owner:
             self.arguments.attach(task, given)
             if task.missing:
                 return row
-        queue.push(task, self._sends)
-        if self._sends:
-            self._send_all()
+        queue.push(task, self.sends)
+        if self.sends:
+            self.send_all()
         else:
-            self._ask(queue, now)
+            self.leasing.ask(queue, now)
         return row
-
-    def _new_queue(self, shape: Shape, env: str, now: float) -> ShapeQueue:
-        queue = ShapeQueue(len(self.by_key), shape, env, now)
-        self.by_key.append(queue)
-        self.queues[shape, env] = queue
-        return queue
 
     def ready_to_run(self, task: Task, now: float) -> None:
         """Every argument of a task is known."""
@@ -146,12 +117,13 @@ class Owner:
             self.actors.push_ready(task.actor)
             return
         queue = task.queue
-        queue.push(task, self._sends)
-        self._send_all()
-        self._ask(queue, now)
+        queue.push(task, self.sends)
+        self.send_all()
+        self.leasing.ask(queue, now)
 
-    def _send_all(self) -> None:
-        sends = self._sends
+    def send_all(self) -> None:
+        """Turn assignments into messages, with the code a worker does not have yet."""
+        sends = self.sends
         outbox = self.outbox
         for lease, task in sends:
             if task.top_level is not None and not self.arguments.fill(task, lease.worker):
@@ -168,136 +140,13 @@ class Owner:
             outbox.messages.append((lease.worker, task.message, len(lease.inflight) == 1))
         sends.clear()
 
-    # ---- leases ------------------------------------------------------------------------------
-
-    def _ask(self, queue: ShapeQueue, now: float) -> None:
-        """Bring what was asked for in line with what waits."""
-        want = queue.requests_wanted()
-        asked = queue.outstanding
-        have = sum(max(0, wanted - granted) for wanted, granted in asked.values()) if asked else 0
-        node = self.outbox.node_manager.node
-        if want > have and (have == 0 or want >= 2 * have):
-            counts = asked.setdefault(node, [0, 0])
-            counts[0] += want - have
-            self._demand(queue, node, counts[0])
-        elif want == 0 and have > 0:
-            for node, counts in asked.items():
-                if counts[0] > counts[1]:
-                    counts[0] = counts[1]
-                    self._demand(queue, node, counts[0])
-        if self.sweep_at is None and (queue.leases or queue.pending):
-            self.sweep_at = now + SWEEP_S
-
-    def _demand(self, queue: ShapeQueue, node: str, wanted: int, is_spilled: bool = False) -> None:
-        local = self.outbox.node_manager
-        target = local if node == local.node else Address(node, 0)
-        message = LeaseDemand(
-            queue.key,
-            queue.shape,
-            queue.env,
-            wanted,
-            len(queue.pending),
-            spilled=target is not local,
-        )
-        self.outbox.send(target, message, True)
-
-    def on_lease_granted(self, source: Address, message: LeaseGranted, now: float) -> None:
-        """A worker is ours."""
-        queue = self.by_key[message.key]
-        counts = queue.outstanding.setdefault(source.node, [0, 0])
-        counts[1] += 1
-        counts[0] = max(counts)
-        lease = Lease(message.lease, source.node, message.worker, queue, now)
-        lease.gpus = message.gpus
-        lease.pid = message.pid
-        lease.functions = self._functions.setdefault(message.worker, set())
-        self.leases[message.worker] = lease
-        queue.add_lease(lease)
-        queue.pump(self._sends)
-        self._send_all()
-        self._ask(queue, now)
-        if self.sweep_at is None:
-            self.sweep_at = now + SWEEP_S
-
-    def on_spilled_back(self, source: Address, message: LeaseSpilledBack, now: float) -> None:
-        """Another node fits better: ask it instead."""
-        queue = self.by_key[message.key]
-        here = queue.outstanding.setdefault(source.node, [0, 0])
-        here[1] += message.count
-        here[0] = max(here)
-        there = queue.outstanding.setdefault(message.node, [0, 0])
-        there[0] += message.count
-        self._demand(queue, message.node, there[0])
-
-    def on_infeasible(self, source: Address, message: LeaseInfeasible, now: float) -> None:
-        """No node can ever run this shape: its tasks fail."""
-        queue = self.by_key[message.key]
-        counts = queue.outstanding.setdefault(source.node, [0, 0])
-        counts[1] = counts[0]
-        pending = list(queue.pending)
-        queue.pending.clear()
-        for task in pending:
-            name = task.entry.name if task.entry is not None else ""
-            self.fail(task.row, TaskUnschedulableError(message.reason, task_name=name), now)
-
-    def on_lease_revoked(self, message: LeaseRevoked, now: float) -> None:
-        """A leased worker has ended."""
-        lease = self.leases.get(message.worker)
-        self._functions.pop(message.worker, None)
-        if lease is None or lease.id != message.lease:
-            return
-        self._end_lease(lease, message.cause, now)
-
-    def _end_lease(self, lease: Lease, cause: ExitCause, now: float) -> None:
-        """Retry what was in flight. Only the oldest can have begun; it is charged for the crash."""
-        self.leases.pop(lease.worker, None)
-        queue = lease.queue
-        tasks = queue.remove_lease(lease)
-        for task in reversed(tasks[1:]):
-            task.lease = None
-            task.message.attempt += 1
-            queue.pending.appendleft(task)
-        if tasks:
-            self.retry(tasks[0], _crash(tasks[0], lease, cause), now)
-        queue.pump(self._sends)
-        self._send_all()
-        self._ask(queue, now)
-
-    def on_worker_unreachable(self, worker: Address, now: float) -> None:
-        """The connection to a leased worker broke: have it ended, and hear so, before retrying."""
-        lease = self.leases.get(worker)
-        if lease is not None and not lease.is_blocked:
-            lease.is_blocked = True
-            self._tell_lease_node(lease, ReturnLease(lease.id, True, "its connection broke"))
-
-    def on_return_idle(self, message: ReturnIdle, now: float) -> None:
-        """Others wait for what we hold: give back what is idle, and soon what becomes idle."""
-        self._others_wait_until = now + 1.0
-        self._return_idle(now, 0.0)
-
-    def _return_idle(self, now: float, idle_s: float) -> None:
-        for queue in self.by_key:
-            for lease in queue.idle_leases(now, idle_s):
-                self.return_lease(lease)
-
-    def return_lease(self, lease: Lease) -> None:
-        """Give a lease back that has nothing in flight."""
-        lease.queue.remove_lease(lease)
-        self.leases.pop(lease.worker, None)
-        self._tell_lease_node(lease, ReturnLease(lease.id))
-
-    def _tell_lease_node(self, lease: Lease, message: ReturnLease) -> None:
-        local = self.outbox.node_manager
-        target = local if lease.node == local.node else Address(lease.node, 0)
-        self.outbox.send(target, message, True)
-
     # ---- what workers say --------------------------------------------------------------------
 
     def finish(
         self, source: Address, key: int, attempt: int, run_us: int, now: float
     ) -> Task | None:
         """The task that a worker's answer is about, if it is still waited for."""
-        lease = self.leases.get(source)
+        lease = self.leasing.leases.get(source)
         if lease is None:
             return self.actors.finish(source, key)
         task = lease.inflight.get(key)
@@ -308,12 +157,8 @@ class Owner:
         queue = lease.queue
         queue.finished(lease, key, run_us, now)
         self.tasks_finished += 1
-        if queue.pending:
-            queue.pump(self._sends)
-            if self._sends:
-                self._send_all()
-        if not lease.inflight and now < self._others_wait_until:
-            self.return_lease(lease)
+        if queue.pending or not lease.inflight:
+            self.leasing.after_task(lease, now)
         return task
 
     def on_done(self, source: Address, message: Done, now: float) -> None:
@@ -379,16 +224,16 @@ class Owner:
 
     def on_tasks_returned(self, source: Address, message: TasksReturned, now: float) -> None:
         """Tasks that were not started: they wait again, or go to another lease."""
-        lease = self.leases.get(source)
+        lease = self.leasing.leases.get(source)
         if lease is None:
             return
         was_recall = lease.is_recalling
         lease.queue.take_back(lease, message.keys)
         if not was_recall and lease.inflight:
             lease.is_blocked = True
-        lease.queue.pump(self._sends)
-        self._send_all()
-        self._ask(lease.queue, now)
+        lease.queue.pump(self.sends)
+        self.send_all()
+        self.leasing.ask(lease.queue, now)
 
     # ---- resolving ---------------------------------------------------------------------------
 
@@ -528,26 +373,13 @@ class Owner:
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
         late = self.borrowing.next_deadline()
-        if late is None or (self.sweep_at is not None and self.sweep_at < late):
-            return self.sweep_at
-        return late
+        sweep = self.leasing.sweep_at
+        return sweep if late is None or (sweep is not None and sweep < late) else late
 
     def on_deadline(self, now: float) -> None:
-        """Give back idle leases, recall work for idle ones, ask for more where nothing moves."""
+        """Graces and idle times that are over."""
         self.borrowing.on_deadline(now)
-        if self.sweep_at is None or now < self.sweep_at:
-            return
-        self.sweep_at = None
-        self._return_idle(now, 0.0 if now < self._others_wait_until else 0.5)
-        for queue in self.by_key:
-            recall = queue.recall_from(now)
-            if recall is not None:
-                self.outbox.send(recall[0].worker, Recall(recall[1]), True)
-            if queue.pending:
-                queue.grow_cap(now)
-                self._ask(queue, now)
-            if queue.leases:
-                self.sweep_at = now + SWEEP_S
+        self.leasing.on_deadline(now)
 
     def settle(self, now: float) -> None:
         """Carry on what counts that reached zero ask for; after every event."""
@@ -569,31 +401,14 @@ class Owner:
             self.outbox.send(target, RangeReleased(where.segment, where.offset, where.size))
         self.table.released.clear()
 
-    def on_env_failed(self, message: EnvFailed, now: float) -> None:
-        """A runtime environment cannot be set up: the tasks that need it fail."""
-        for queue in self.by_key:
-            if queue.env == message.env:
-                pending = list(queue.pending)
-                queue.pending.clear()
-                for task in pending:
-                    error = RuntimeEnvSetupError(env=message.env, reason=message.reason)
-                    self.fail(task.row, error, now)
-
-    def fail_all(self, error: Exception) -> None:
+    def fail_all(self, error: BaseException) -> None:
         """The cluster is gone: whatever is pending fails."""
-        for queue in self.by_key:
-            tasks = [task for lease in queue.leases for task in lease.inflight.values()]
-            tasks += queue.pending
-            queue.pending.clear()
-            queue.leases.clear()
-            for task in tasks:
-                self.fail(task.row, error, 0.0)
-        self.leases.clear()
+        for task in self.leasing.take_all():
+            self.fail(task.row, error, 0.0)
         self.actors.fail_all(error)
         for row, _ in list(self.table.by_id.values()):
             if row.state == PENDING and row.info is not None:
                 self.fail(row, error, 0.0)
-        self.sweep_at = None
 
     def on_process_died(self, address: Address, cause: ExitCause, now: float) -> None:
         """A process ended: a borrower of ours, or an owner of what we borrow."""
@@ -605,31 +420,9 @@ class Owner:
     def on_node_died(self, node: str, reason: str, now: float) -> None:
         """A node is gone with its workers and what its arena held."""
         cause = ExitCause(reason=f"node {node[:8]} died: {reason}")
-        for lease in [lease for lease in self.leases.values() if lease.node == node]:
-            self._end_lease(lease, cause, now)
-        for queue in self.by_key:
-            if queue.outstanding.pop(node, None) is not None:
-                self._ask(queue, now)
+        self.leasing.on_node_died(node, cause, now)
         self.recovery.on_node_died(node, cause, now)
-
-
-def _crash(task: Task, lease: Lease, cause: ExitCause) -> WorkerCrashedError | NodeDiedError:
-    name = task.entry.name if task.entry is not None else ""
-    if cause.reason.startswith("node "):
-        return NodeDiedError(node=lease.node, reason=cause.reason)
-    return WorkerCrashedError(
-        task_name=name,
-        task_id=task.row.task_id().hex(),
-        node=lease.node,
-        pid=lease.pid,
-        exit_code=cause.code,
-        signal=None if cause.signal is None else f"signal {cause.signal}",
-        last_log_lines=tuple(cause.log),
-    )
 
 
 def _lost(row: Row, reason: str) -> ObjectLostError:
     return ObjectLostError(object_id=row.object_id(0).hex(), reason=reason)
-
-
-__all__ = ["DYNAMIC", "ActorLink", "Call", "Output", "Owner"]

@@ -151,7 +151,7 @@ class Row:
         self.task: Task | None = None
         self.borrowers: dict[Any, int] | None = None
         self.waiters: list[Any] | None = None
-        self.nested: dict[int, tuple[Refs, list[ObjectRef]]] | None = None
+        self.nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] | None = None
         """References inside the outputs' values, held while the row is in scope."""
 
     def task_id(self) -> bytes:

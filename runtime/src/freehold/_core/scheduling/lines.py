@@ -147,8 +147,8 @@ class Lines:
             if line.passed_since is None and line.head.turn < turn:
                 line.passed_since = now
 
-    def update_bar(self, room: Room, most: Mapping[str, int], now: Instant) -> None:
-        """Begin or end a bar. `most` is what can ever become free while the actors live."""
+    def update_bar(self, room: Room, actors_hold: Mapping[str, int], now: Instant) -> None:
+        """Begin or end a bar. What living actors hold will not become free: no bar helps there."""
         line = self.barring
         if line is not None and now >= self.bar_until:
             line.passed_since = now
@@ -160,6 +160,7 @@ class Lines:
             since = line.passed_since
             if since is None or now < since + self._passed_over_s:
                 continue
+            most = {name: n - actors_hold.get(name, 0) for name, n in room.total.items()}
             if fits(line.shape, most) and room.missing(line.shape):
                 self.barring = line
                 self.bar_until = now + line.bar_s

@@ -437,8 +437,9 @@ class LeaseScheduler(Serving):
             self.view.update(info)
         for line in list(self.lines):
             for waiter in list(line.waiters.values()):
-                may_leave = isinstance(waiter, Demand) and not waiter.is_spilled
-                if may_leave and not self._spread(waiter):
+                if isinstance(waiter, Placement) or waiter.is_spilled:
+                    continue
+                if not self._spread(waiter):
                     break
 
     def _node_lost(self, event: ev.NodeLost) -> None:

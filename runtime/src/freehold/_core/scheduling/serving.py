@@ -80,8 +80,7 @@ class Serving:
 
     def _serve(self) -> None:
         """Grant what can be granted, start what is missing, see who is left without resources."""
-        most = {name: n - self.actors_hold.get(name, 0) for name, n in self.room.total.items()}
-        self.lines.update_bar(self.room, most, self._now)
+        self.lines.update_bar(self.room, self.actors_hold, self._now)
         candidates = list(self.lines)
         short: list[Line] = []
         workerless: list[Line] = []

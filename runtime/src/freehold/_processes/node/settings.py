@@ -67,9 +67,6 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_bytes_per_s: int = 4 << 20
     """Bytes of workers' output a second passed on to a driver: above what a terminal shows."""
 
-    env_start_timeout_s: float = 60.0
-    """Seconds the first worker of a runtime environment may take: its imports can be long."""
-
     worker: str = "freehold._processes.worker.service:run_worker"
     """`module:function` that a worker runs; tests put another in its place."""
 
@@ -88,7 +85,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             to_units(name, amount)
         if self.object_store_memory is not None and self.object_store_memory < _MIN_ARENA_BYTES:
             raise ValueError(f"object_store_memory must be at least {_MIN_ARENA_BYTES} bytes")
-        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s", "env_start_timeout_s"):
+        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0 s")
         for name in ("touched_free_bytes", "log_bytes_per_s"):

@@ -26,8 +26,8 @@ from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
 from freehold._io.reactor import Reactor, Timer, Waiter
 from freehold._io.references import reduce_reference
-from freehold._io.serialization import Parts, dumps, dumps_function, loads
 from freehold._io.serializability import blame_arguments
+from freehold._io.serialization import Parts, dumps, dumps_function, loads
 from freehold._io.shm import Arena
 from freehold._io.transport import Connection, Peers
 from freehold._processes.owner.context import Context
@@ -119,16 +119,16 @@ class OwnerCore:
             m.TakenResult: lambda source, message, now: owner.handing.taken(source, message.key),
             m.Resolve: owner.on_resolve,
             m.Resolved: owner.on_resolved,
-            m.LeaseGranted: owner.on_lease_granted,
-            m.LeaseSpilledBack: owner.on_spilled_back,
-            m.LeaseInfeasible: owner.on_infeasible,
+            m.LeaseGranted: owner.leasing.on_lease_granted,
+            m.LeaseSpilledBack: owner.leasing.on_spilled_back,
+            m.LeaseInfeasible: owner.leasing.on_infeasible,
             m.LeaseRevoked: self._on_lease_revoked,
-            m.ReturnIdle: lambda source, message, now: owner.on_return_idle(message, now),
+            m.ReturnIdle: lambda source, message, now: owner.leasing.on_return_idle(message, now),
             m.ProcessDied: self._on_process_died,
             m.NodeDied: lambda s, msg, now: owner.on_node_died(msg.node, msg.reason, now),
             m.ActorState: lambda source, message, now: owner.actors.on_state(message.info, now),
             m.AskViews: lambda source, message, now: self.storage.on_ask_views(message),
-            m.EnvFailed: lambda source, message, now: owner.on_env_failed(message, now),
+            m.EnvFailed: lambda source, message, now: owner.leasing.on_env_failed(message, now),
             m.SegmentGranted: on_answer,
             m.SegmentRefused: on_answer,
             m.Pulled: on_answer,
@@ -212,7 +212,7 @@ class OwnerCore:
         if peer == self.owner.outbox.node_manager:
             self.die(ClusterDiedError(reason=reason or "the node process ended"))
             return
-        self.owner.on_worker_unreachable(peer, now)
+        self.owner.leasing.on_worker_unreachable(peer, now)
         self.owner.actors.on_unreachable(peer, now)
 
     def _on_lease_revoked(self, source: Address, message: m.LeaseRevoked, now: float) -> None:
@@ -220,7 +220,7 @@ class OwnerCore:
         connection = self.peers.get(message.worker)
         if connection is not None:
             connection.read_to_end()
-        self.owner.on_lease_revoked(message, now)
+        self.owner.leasing.on_lease_revoked(message, now)
 
     def _on_process_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
         connection = self.peers.get(message.address)
@@ -412,7 +412,7 @@ class OwnerCore:
         blob, nested = dumps(value)
         where: bytes | Location
         if len(blob) <= INLINE_OUTPUT_BYTES:
-            where = blob if type(blob) is bytes else blob.join()  # type: ignore[union-attr]
+            where = blob if isinstance(blob, bytes) else blob.join()
         else:
             self.check_alive()
             where = self.storage.write(blob, self.owner.address)

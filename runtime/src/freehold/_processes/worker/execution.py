@@ -167,7 +167,7 @@ class Execution:
         if message.num_returns == 1:
             blob, nested = dumps(result, self._role)
             if not nested and not self.held and len(blob) <= INLINE_OUTPUT_BYTES:
-                data = blob if type(blob) is bytes else blob.join()  # type: ignore[union-attr]
+                data = blob if isinstance(blob, bytes) else blob.join()
                 return m.Done(message.key, message.attempt, self.run_us(), data)
             return self._reply_with([(blob, nested)])
         if message.num_returns < 0:

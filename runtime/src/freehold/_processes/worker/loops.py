@@ -47,13 +47,13 @@ class MainLoop:
         service = self._service
         reactor = service.core.reactor
         queue = self.queue
-        while not service.is_ending:
+        while not service.is_ending and service.loop is self:
             if queue:
                 service.execute(*queue.popleft())
                 continue
             waiter = Waiter()
             with reactor.lock:
-                if queue or service.is_ending:
+                if queue or service.is_ending or service.loop is not self:
                     continue
                 self._idle = waiter
             reactor.wait(waiter)

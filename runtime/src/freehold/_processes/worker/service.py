@@ -13,7 +13,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from freehold._core import messages as m
@@ -21,50 +20,22 @@ from freehold._core.ids import Address
 from freehold._core.limits import BLOCKED_AFTER_S, CANCEL_GRACE_S, TASK_EVENTS
 from freehold._io.reactor import Timer
 from freehold._io.serialization import loads
+from freehold._io.session import SessionFolder
 from freehold._io.shm import Arena
 from freehold._io.signals import SignalGate, interruptible
+from freehold._io.zygote_protocol import WorkerStart
+from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.context import Context
 from freehold._processes.worker.actor import ActorHost
 from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
 from freehold._processes.worker.loops import MainLoop
-from freehold.errors import TaskCancelledError, TaskTimeoutError
-
-
-@dataclass(frozen=True)
-class WorkerStart:
-    """What a forked worker is told by its node.
-
-    Attributes:
-        cluster: the cluster's id.
-        node_manager: whom to report to.
-        start: the number of this start, to be named in `Register`.
-        sockets: the folder of sockets of the cluster (`<sockets>/<node8>/<process>.sock`).
-        arena_fd: the arena's descriptor, inherited.
-        arena_bytes: its size.
-        paths: entries of the driver's `sys.path` to import from.
-    """
-
-    cluster: str
-    node_manager: Address
-    start: int
-    sockets: str
-    arena_fd: int
-    arena_bytes: int
-    paths: tuple[str, ...] = ()
-
-
-def socket_path(sockets: str, address: Address) -> str:
-    """Where `address` listens below the cluster's folder."""
-    return f"{sockets}/{address.node[:8]}/{address.process}.sock"
+from freehold.errors import FreeholdError, TaskCancelledError, TaskTimeoutError
 
 
 def run_worker(start: WorkerStart) -> NoReturn:
-    """Be a worker until told to end; in a freshly forked process."""
-    for path in reversed(start.paths):
-        if path not in sys.path:
-            sys.path.insert(0, path)
+    """Be a worker until told to end; in a freshly forked process (called by the zygote)."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     service = WorkerService(start)
@@ -82,6 +53,10 @@ class WorkerCore(ClusterCore):
             raise TypeError("exit_actor() can only be called inside an actor's method")
         raise ActorExit
 
+    def die(self, error: FreeholdError) -> None:
+        """Without its node manager a worker is nobody's."""
+        os._exit(1)
+
 
 class WorkerService:
     """One worker: its core, its queue, what it knows of functions, and its actor if it is one."""
@@ -95,7 +70,7 @@ class WorkerService:
         self.calls_left: dict[tuple[Address, int], int] = {}
         self.actor: ActorHost | None = None
         self.events: deque[tuple[int, str, str, str, str]] = deque(maxlen=TASK_EVENTS)
-        self.gpus: list[int] = []
+        self.gpus: list[int] = list(start.gpus)
         self._is_blocked = 0
         self._running: dict[tuple[Address, int], Execution] = {}
         self.core = self._attach()
@@ -106,16 +81,14 @@ class WorkerService:
 
     def _attach(self) -> WorkerCore:
         start = self._start
-        from freehold._processes.owner.attach import attach
-
-        arena = Arena.attach(start.arena_fd, start.arena_bytes)
+        folder = SessionFolder(start.sockets, start.node_manager.node)
         core, self._registered = attach(
             WorkerCore,
             start.cluster,
             start.node_manager,
-            lambda address: socket_path(start.sockets, address),
+            folder.socket_path,
             m.Register(os.getpid(), start.start),
-            arena,
+            Arena.attach(start.arena_fd, start.arena_bytes),
         )
         core.on_blocked = self._on_blocked
         core.blocked_after_s = BLOCKED_AFTER_S
@@ -217,7 +190,7 @@ class WorkerService:
             self.interrupts.interrupt(found.context)
 
     def _on_create_actor(self, source: Address, message: m.CreateActor, now: float) -> None:
-        self.gpus = message.gpus
+        self.gpus = message.gpus or self.gpus
         self.loop.push((source, message))
 
     def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
@@ -436,4 +409,4 @@ class WorkerService:
         return self.actor.group_of(method) if self.actor is not None else ""
 
 
-__all__ = ["Context", "WorkerService", "WorkerStart", "run_worker", "socket_path"]
+__all__ = ["Context", "WorkerService", "WorkerStart", "run_worker"]

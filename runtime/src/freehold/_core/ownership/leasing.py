@@ -1,0 +1,254 @@
+"""Leases: asking node managers for workers, and what happens when one comes, goes or dies.
+
+An owner asks its own node first; a node manager grants, queues, spills back to another node or says
+that no node will ever do. `wanted` is absolute, so that a demand may be said again. A lease is kept
+for a moment after its last task and given back at once when others wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freehold._core.ids import Address
+from freehold._core.limits import LEASE_IDLE_S
+from freehold._core.messages import (
+    EnvFailed,
+    ExitCause,
+    LeaseDemand,
+    LeaseGranted,
+    LeaseInfeasible,
+    LeaseRevoked,
+    LeaseSpilledBack,
+    Recall,
+    ReturnIdle,
+    ReturnLease,
+)
+from freehold._core.ownership.queues import Lease, ShapeQueue
+from freehold._core.ownership.row import Task
+from freehold._core.resources import Shape
+from freehold.errors import (
+    NodeDiedError,
+    RuntimeEnvSetupError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
+
+if TYPE_CHECKING:
+    from freehold._core.ownership.owner import Owner
+
+SWEEP_S = 0.1
+"""How often idle leases and busy ones beside idle ones are looked at, while there are leases."""
+
+
+class Leasing:
+    """The queues of one owner and the leases that serve them."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self.queues: dict[tuple[Shape, str], ShapeQueue] = {}
+        self.by_key: list[ShapeQueue] = []
+        self.leases: dict[Address, Lease] = {}
+        self.sweep_at: float | None = None
+        self._functions: dict[Address, set[int]] = {}
+        self._others_wait_until = 0.0
+
+    def queue_for(self, shape: Shape, env: str, now: float) -> ShapeQueue:
+        """The queue of a shape, made when first needed."""
+        queue = self.queues.get((shape, env))
+        if queue is None:
+            queue = ShapeQueue(len(self.by_key), shape, env, now)
+            self.by_key.append(queue)
+            self.queues[shape, env] = queue
+        return queue
+
+    def ask(self, queue: ShapeQueue, now: float) -> None:
+        """Bring what was asked for in line with what waits."""
+        want = queue.requests_wanted()
+        asked = queue.outstanding
+        have = sum(max(0, wanted - granted) for wanted, granted in asked.values()) if asked else 0
+        node = self._owner.outbox.node_manager.node
+        if want > have and (have == 0 or want >= 2 * have):
+            counts = asked.setdefault(node, [0, 0])
+            counts[0] += want - have
+            self._demand(queue, node, counts[0])
+        elif want == 0 and have > 0:
+            for node, counts in asked.items():
+                if counts[0] > counts[1]:
+                    counts[0] = counts[1]
+                    self._demand(queue, node, counts[0])
+        if self.sweep_at is None and (queue.leases or queue.pending):
+            self.sweep_at = now + SWEEP_S
+
+    def _demand(self, queue: ShapeQueue, node: str, wanted: int, is_spilled: bool = False) -> None:
+        local = self._owner.outbox.node_manager
+        target = local if node == local.node else Address(node, 0)
+        message = LeaseDemand(
+            queue.key,
+            queue.shape,
+            queue.env,
+            wanted,
+            len(queue.pending),
+            spilled=target is not local,
+        )
+        self._owner.outbox.send(target, message, True)
+
+    def on_lease_granted(self, source: Address, message: LeaseGranted, now: float) -> None:
+        """A worker is ours."""
+        queue = self.by_key[message.key]
+        counts = queue.outstanding.setdefault(source.node, [0, 0])
+        counts[1] += 1
+        counts[0] = max(counts)
+        lease = Lease(message.lease, source.node, message.worker, queue, now)
+        lease.gpus = message.gpus
+        lease.pid = message.pid
+        lease.functions = self._functions.setdefault(message.worker, set())
+        self.leases[message.worker] = lease
+        queue.add_lease(lease)
+        queue.pump(self._owner.sends)
+        self._owner.send_all()
+        self.ask(queue, now)
+        if self.sweep_at is None:
+            self.sweep_at = now + SWEEP_S
+
+    def on_spilled_back(self, source: Address, message: LeaseSpilledBack, now: float) -> None:
+        """Another node fits better: ask it instead."""
+        queue = self.by_key[message.key]
+        here = queue.outstanding.setdefault(source.node, [0, 0])
+        here[1] += message.count
+        here[0] = max(here)
+        there = queue.outstanding.setdefault(message.node, [0, 0])
+        there[0] += message.count
+        self._demand(queue, message.node, there[0])
+
+    def on_infeasible(self, source: Address, message: LeaseInfeasible, now: float) -> None:
+        """No node can ever run this shape: its tasks fail."""
+        queue = self.by_key[message.key]
+        counts = queue.outstanding.setdefault(source.node, [0, 0])
+        counts[1] = counts[0]
+        pending = list(queue.pending)
+        queue.pending.clear()
+        for task in pending:
+            name = task.entry.name if task.entry is not None else ""
+            self._owner.fail(task.row, TaskUnschedulableError(message.reason, task_name=name), now)
+
+    def on_lease_revoked(self, message: LeaseRevoked, now: float) -> None:
+        """A leased worker has ended."""
+        lease = self.leases.get(message.worker)
+        self._functions.pop(message.worker, None)
+        if lease is None or lease.id != message.lease:
+            return
+        self._end_lease(lease, message.cause, now)
+
+    def _end_lease(self, lease: Lease, cause: ExitCause, now: float) -> None:
+        """Retry what was in flight. Only the oldest can have begun; it is charged for the crash."""
+        self.leases.pop(lease.worker, None)
+        queue = lease.queue
+        tasks = queue.remove_lease(lease)
+        for task in reversed(tasks[1:]):
+            task.lease = None
+            task.message.attempt += 1
+            queue.pending.appendleft(task)
+        if tasks:
+            self._owner.retry(tasks[0], _crash(tasks[0], lease, cause), now)
+        queue.pump(self._owner.sends)
+        self._owner.send_all()
+        self.ask(queue, now)
+
+    def on_worker_unreachable(self, worker: Address, now: float) -> None:
+        """The connection to a leased worker broke: have it ended, and hear so, before retrying."""
+        lease = self.leases.get(worker)
+        if lease is not None and not lease.is_blocked:
+            lease.is_blocked = True
+            self._tell_lease_node(lease, ReturnLease(lease.id, True, "its connection broke"))
+
+    def on_return_idle(self, message: ReturnIdle, now: float) -> None:
+        """Others wait for what we hold: give back what is idle, and soon what becomes idle."""
+        self._others_wait_until = now + 1.0
+        self._return_idle(now, 0.0)
+
+    def _return_idle(self, now: float, idle_s: float) -> None:
+        for queue in self.by_key:
+            for lease in queue.idle_leases(now, idle_s):
+                self.return_lease(lease)
+
+    def return_lease(self, lease: Lease) -> None:
+        """Give a lease back that has nothing in flight."""
+        lease.queue.remove_lease(lease)
+        self.leases.pop(lease.worker, None)
+        self._tell_lease_node(lease, ReturnLease(lease.id))
+
+    def _tell_lease_node(self, lease: Lease, message: ReturnLease) -> None:
+        local = self._owner.outbox.node_manager
+        target = local if lease.node == local.node else Address(lease.node, 0)
+        self._owner.outbox.send(target, message, True)
+
+    def on_env_failed(self, message: EnvFailed, now: float) -> None:
+        """A runtime environment cannot be set up: the tasks that need it fail."""
+        for queue in self.by_key:
+            if queue.env == message.env:
+                pending = list(queue.pending)
+                queue.pending.clear()
+                for task in pending:
+                    error = RuntimeEnvSetupError(env=message.env, reason=message.reason)
+                    self._owner.fail(task.row, error, now)
+
+    def after_task(self, lease: Lease, now: float) -> None:
+        """A task of the lease ended: send the next, or give the lease back if others wait."""
+        queue = lease.queue
+        if queue.pending:
+            queue.pump(self._owner.sends)
+            if self._owner.sends:
+                self._owner.send_all()
+        if not lease.inflight and now < self._others_wait_until:
+            self.return_lease(lease)
+
+    def on_deadline(self, now: float) -> None:
+        """Give back idle leases, recall work for idle ones, ask for more where nothing moves."""
+        if self.sweep_at is None or now < self.sweep_at:
+            return
+        self.sweep_at = None
+        self._return_idle(now, 0.0 if now < self._others_wait_until else LEASE_IDLE_S)
+        for queue in self.by_key:
+            recall = queue.recall_from(now)
+            if recall is not None:
+                self._owner.outbox.send(recall[0].worker, Recall(recall[1]), True)
+            if queue.pending:
+                queue.grow_cap(now)
+                self.ask(queue, now)
+            if queue.leases:
+                self.sweep_at = now + SWEEP_S
+
+    def on_node_died(self, node: str, cause: ExitCause, now: float) -> None:
+        """A node is gone with its workers."""
+        for lease in [lease for lease in self.leases.values() if lease.node == node]:
+            self._end_lease(lease, cause, now)
+        for queue in self.by_key:
+            if queue.outstanding.pop(node, None) is not None:
+                self.ask(queue, now)
+
+    def take_all(self) -> list[Task]:
+        """The cluster is gone: every task that has not ended, and no lease any more."""
+        tasks: list[Task] = []
+        for queue in self.by_key:
+            tasks += [task for lease in queue.leases for task in lease.inflight.values()]
+            tasks += queue.pending
+            queue.pending.clear()
+            queue.leases.clear()
+        self.leases.clear()
+        self.sweep_at = None
+        return tasks
+
+
+def _crash(task: Task, lease: Lease, cause: ExitCause) -> WorkerCrashedError | NodeDiedError:
+    name = task.entry.name if task.entry is not None else ""
+    if cause.reason.startswith("node "):
+        return NodeDiedError(node=lease.node, reason=cause.reason)
+    return WorkerCrashedError(
+        task_name=name,
+        task_id=task.row.task_id().hex(),
+        node=lease.node,
+        pid=lease.pid,
+        exit_code=cause.code,
+        signal=None if cause.signal is None else f"signal {cause.signal}",
+        last_log_lines=tuple(cause.log),
+    )
