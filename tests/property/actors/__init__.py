@@ -1,0 +1,1 @@
+"""The actor directory against a model."""

@@ -1,0 +1,1 @@
+"""The lease scheduler against a model."""

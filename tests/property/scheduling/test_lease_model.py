@@ -356,8 +356,8 @@ class LeaseModel(RuleBasedStateMachine):
             self.advance(self.now + 70.0)
             if self.machine.snapshot() == before and not self.starts:
                 break
-        for name, wish in self.wishes.items():
-            assert wish.answered == wish.wanted, f"{name} {wish} waits for ever"
+        for key, wish in self.wishes.items():
+            assert wish.answered == wish.wanted, f"{key} {wish} waits for ever"
         assert "waiting" not in self.actors.values(), "an actor waits for ever"
         snapshot = self.machine.snapshot()
         assert snapshot.available == TOTAL

@@ -66,7 +66,16 @@ class World:
     ) -> list[ev.ActorEffect]:
         exists = options.pop("get_if_exists", False)
         spec = ActorSpec(
-            actor, OwnerInfo(owner), ActorOptions(**options), shape, "", b"", b"", None, None, exists
+            actor,
+            OwnerInfo(owner),
+            ActorOptions(**options),
+            shape,
+            "",
+            b"",
+            b"",
+            None,
+            None,
+            exists,
         )
         return self.ask(owner, RegisterActor(5, spec))
 
@@ -114,7 +123,7 @@ def answer(effects: list[ev.ActorEffect]) -> Any:
     return effects[0].message
 
 
-# ---- placing -----------------------------------------------------------------------------------
+# ---- placing -------------------------------------------------------------------------------------
 
 
 def test_an_actor_is_registered_and_placed() -> None:
@@ -350,13 +359,13 @@ def test_a_node_that_died_under_an_earlier_incarnation_takes_nothing_with_it() -
 def test_a_dead_nodes_owners_take_their_actors_with_them() -> None:
     world = World(**{NODE: 2, OTHER: 2})
     world.register(A, (), WATCHER)
-    assert world.directory.snapshot().pending == 1
+    world.ask(DRIVER, WatchActor(A))
     effects = world.tell(NodeDied(OTHER, 0, "power"))
-    assert world.directory.snapshot().dead == 1
+    assert states(effects) == [(DRIVER, "dead")]
     assert "power" in last_state(effects).info.reason
 
 
-# ---- names and questions ---------------------------------------------------------------------------
+# ---- names and questions -------------------------------------------------------------------------
 
 
 def test_a_name_is_one_actors_in_its_namespace() -> None:

@@ -50,7 +50,11 @@ def pushes(effects: list[ev.MembershipEffect]) -> list[tuple[str, list[tuple[str
 
 def test_a_node_that_joins_is_told_of_all_and_all_of_it() -> None:
     world = World("a", "b")
-    assert pushes(world.join("c")) == [("c", [("a", 4), ("b", 4)]), ("a", [("c", 4)]), ("b", [("c", 4)])]
+    assert pushes(world.join("c")) == [
+        ("c", [("a", 4), ("b", 4)]),
+        ("a", [("c", 4)]),
+        ("b", [("c", 4)]),
+    ]
 
 
 def test_the_first_change_after_quiet_is_pushed_at_once_to_the_others() -> None:

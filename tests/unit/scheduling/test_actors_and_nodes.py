@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from freehold._core.messages import ExitCause
-from freehold._core.resources import UNIT, make_shape
-from freehold._core.scheduling import events as ev
-from freehold._core.scheduling.policy import NodeRoom, pick_node
 from tests.unit.scheduling.world import (
     CPU1,
     DRIVER,
@@ -17,6 +13,11 @@ from tests.unit.scheduling.world import (
     node_info,
     of,
 )
+
+from freehold._core.messages import ExitCause
+from freehold._core.resources import UNIT, make_shape
+from freehold._core.scheduling import events as ev
+from freehold._core.scheduling.policy import NodeRoom, pick_node
 
 ACTOR = b"a" * 16
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.unit.scheduling.world import CPU1, DRIVER, NODE, SECOND, World, of
+
 from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
 from freehold._core.resources import make_shape
 from freehold._core.scheduling import events as ev
-from tests.unit.scheduling.world import CPU1, DRIVER, NODE, SECOND, World, of
 
 CPU2 = make_shape({"CPU": 2})
 HALF = make_shape({"CPU": 0.5})
@@ -15,9 +16,7 @@ HALF = make_shape({"CPU": 0.5})
 def test_a_demand_starts_a_worker_and_gets_it() -> None:
     world = World(CPU=2)
     assert world.want(1) == [ev.StartWorker(1, "", [])]
-    assert world.tell(ev.WorkerStarted(1, 5, 4711)) == [
-        ev.GrantLease(DRIVER, 0, 1, 5, 4711, 1, [])
-    ]
+    assert world.tell(ev.WorkerStarted(1, 5, 4711)) == [ev.GrantLease(DRIVER, 0, 1, 5, 4711, 1, [])]
     assert world.available == {"CPU": 1}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.unit.scheduling.world import DRIVER, SECOND, World, of
+
 from freehold._core.resources import make_shape
 from freehold._core.scheduling import events as ev
-from tests.unit.scheduling.world import DRIVER, SECOND, World, of
 
 GPU1 = make_shape({"GPU": 1})
 GPU_HALF = make_shape({"GPU": 0.5})

@@ -76,13 +76,16 @@ class ActorRequest(msgspec.Struct, frozen=True):
 class TaskContext(Protocol):
     """Where the calling thread is: which task, which actor, on what."""
 
-    task_id: bytes
     task_name: str
     attempt: int
     actor_id: bytes
     gpu_ids: list[int]
     assigned: Shape
     was_reconstructed: bool
+
+    @property
+    def task_id(self) -> bytes:
+        """The task's id."""
 
 
 class Core(Protocol):
@@ -93,6 +96,7 @@ class Core(Protocol):
     job_id: str
     node_id: str
     worker_id: str
+    session_dir: str
 
     def submit_task(
         self,
@@ -127,6 +131,13 @@ class Core(Protocol):
 
         Raises:
             ValueError: there is none.
+        """
+
+    def own_actor(self) -> tuple[ObjectRef, ActorInfo]:
+        """The actor that the calling process is.
+
+        Raises:
+            RuntimeError: it is none.
         """
 
     def list_actors(self, namespace: str | None) -> list[ActorInfo]:

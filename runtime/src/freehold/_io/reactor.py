@@ -147,6 +147,10 @@ class Reactor:
         """Call `function()` under the lock in `delay_s` seconds or soon after."""
         return self.call_at(time.monotonic() + delay_s, function)
 
+    def next_timer(self) -> float | None:
+        """When the next timer is due (time.monotonic)."""
+        return self._timers[0].when if self._timers else None
+
     def flush(self) -> None:
         """Send what connections hold back; under the lock."""
         while self.dirty:
@@ -241,6 +245,12 @@ class Reactor:
                 self._wake_background()
             self._background.join()
             self._background = None
+
+    def leave_fork(self) -> None:
+        """In a forked child: never wake or wait, the descriptors are the parent's too."""
+        self._is_asleep = self._is_attached = False
+        self.on_tick = None
+        self.lock = threading.Lock()
 
     def close(self) -> None:
         """Give back the descriptors; after `stop()`."""

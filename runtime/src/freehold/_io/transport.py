@@ -265,7 +265,7 @@ class Peers:
         self.cluster = cluster
         self.address: Address | None = None
         self.refused = 0
-        self._socket_path = socket_path
+        self.socket_path = socket_path
         self._on_messages = on_messages
         self._on_closed = on_closed
         self._connections: dict[Address, Connection] = {}
@@ -276,7 +276,7 @@ class Peers:
     def listen(self, address: Address) -> None:
         """Be `address` from now on, and accept connections for it."""
         self.address = address
-        path = self._socket_path(address)
+        path = self.socket_path(address)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         _at_path(listener.bind, path)
         listener.listen(256)
@@ -296,7 +296,7 @@ class Peers:
         """
         connection = self._connections.get(address)
         if connection is None:
-            connection = self.adopt(connect_socket(self._socket_path(address)), address)
+            connection = self.adopt(connect_socket(self.socket_path(address)), address)
             assert self.address is not None
             connection.send(Hello(self.cluster, self.address, address, PROTOCOL, os.getpid()))
         return connection
@@ -321,6 +321,14 @@ class Peers:
     def connections(self) -> list[Connection]:
         """All connections to peers that are known."""
         return list(self._connections.values())
+
+    def leave_fork(self) -> None:
+        """In a forked child: close our copies of the sockets, leaving the parent's epoll alone."""
+        sockets = [x._socket for x in [*self._connections.values(), *self._strangers]]
+        if self._listener is not None:
+            sockets.append(self._listener)
+        for sock in sockets:
+            sock.close()
 
     def close(self) -> None:
         """Stop listening and close everything without telling the service."""

@@ -184,9 +184,7 @@ class Zygote:
         return (_decode(data) if data else None), list(fds)
 
     def _send(self, message: FromZygote, fds: list[int] | None = None) -> None:
-        ancillary = (
-            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        )
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with contextlib.suppress(OSError):  # gone: the next receive says so
             self._control.sendmsg([_encode(message)], ancillary)
 
@@ -252,7 +250,8 @@ def close_all_but(kept: list[int]) -> None:
     """Close every descriptor that is not listed."""
     previous = -1
     for fd in sorted(set(kept)):
-        os.closerange(previous + 1, fd)
+        if fd > previous + 1:  # closerange takes an empty range at 0 for everything
+            os.closerange(previous + 1, fd)
         previous = fd
     os.closerange(previous + 1, 1 << 20)
 

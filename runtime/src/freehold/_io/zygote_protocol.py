@@ -40,6 +40,8 @@ class WorkerStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     env: str = ""
     gpus: list[int] = []
     paths: list[str] = []
+    process: int = 0
+    namespace: str = ""
 
 
 class Configure(_Datagram, tag=1):

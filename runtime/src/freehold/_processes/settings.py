@@ -132,9 +132,7 @@ def _convert(name: str, value: Any, type_: Any) -> Any:
     try:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError:
-        raise SettingsError(
-            setting=name, reason=f"{value!r} is not {_type_name(type_)}"
-        ) from None
+        raise SettingsError(setting=name, reason=f"{value!r} is not {_type_name(type_)}") from None
 
 
 def _type_name(type_: Any) -> str:

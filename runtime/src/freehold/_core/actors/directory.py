@@ -88,6 +88,8 @@ class Row:
     incarnation: int = 0
     is_ending: bool = False
     """Killed, to be restarted once its process has ended."""
+    is_orphan: bool = False
+    """Its owner is gone; it was detached."""
     watchers: dict[Address, None] = field(default_factory=dict)
     refused_by: dict[str, None] = field(default_factory=dict)
     failures: int = 0
@@ -211,7 +213,8 @@ info=None))]
             most = row.spec.options.max_restarts
             check(most < 0 or row.restart <= most, "ACT-5", f"{who}: restart {row.restart}")
             check(actor not in self._dead, "ACT-6", f"{who} is {row.state} and dead")
-            owned.setdefault(row.spec.owner.address, {})[actor] = None
+            if not row.is_orphan:
+                owned.setdefault(row.spec.owner.address, {})[actor] = None
             for address in row.watchers:
                 watched.setdefault(address, {})[actor] = None
         check(owned == self._owned, "ACT-4", "the index of owners is wrong")
@@ -346,25 +349,24 @@ info=None))]
             self._place(row)
 
     def _process_gone(self, event: ProcessGone) -> None:
-        reason = f"its owner {event.address} is gone: {event.cause}"
-        self._forget_address(event.address, reason)
+        self._forget([event.address], str(event.cause))
 
     def _node_died(self, event: NodeDied) -> None:
         room = self._rooms.get(event.node)
         if room is not None and room.incarnation == event.incarnation:
             del self._rooms[event.node]
-        gone: dict[Address, None] = {}
-        for address in [*self._owned, *self._watched]:
-            if address.node == event.node and address.incarnation == event.incarnation:
-                gone[address] = None
+        gone = [
+            address
+            for address in {**self._owned, **self._watched}
+            if address.node == event.node and address.incarnation == event.incarnation
+        ]
         lost: list[Row] = []
         for row in self._rows.values():
             if row.placed_on == event.node and row.incarnation == event.incarnation:
                 row.placed_on = ""
                 lost.append(row)
         reason = f"node {event.node[:8]} died: {event.reason}"
-        for address in gone:
-            self._forget_address(address, f"its owner {address} is gone: {reason}")
+        self._forget(gone, reason)
         for row in lost:
             if row.state != DEAD:
                 self._restart(row, reason)
@@ -456,7 +458,7 @@ info=None))]
     ) -> None:
         """The actor is dead for good: free its name, end its process, tell everybody."""
         actor = row.spec.actor
-        if row.placed_on:
+        if row.placed_on and not row.is_ending:
             self._unplace(row, grace_s, reason)
         row.state = DEAD
         row.address = None
@@ -476,20 +478,25 @@ info=None))]
         self._unplaced.pop(actor, None)
         if row.name is not None:
             del self._named[row.name]
-        _unlink(self._owned, row.spec.owner.address, actor)
+        if not row.is_orphan:
+            _unlink(self._owned, row.spec.owner.address, actor)
         for address in row.watchers:
             _unlink(self._watched, address, actor)
 
-    def _forget_address(self, address: Address, reason: str) -> None:
-        """A process is gone: it watches nothing, and what it owns ends unless it is detached."""
-        for actor in self._watched.pop(address, {}):
-            del self._rows[actor].watchers[address]
-        for key in [key for key in self._unknown if key[1] == address]:
-            del self._unknown[key]
-        for actor in list(self._owned.get(address, ())):
-            row = self._rows[actor]
+    def _forget(self, gone: list[Address], why: str) -> None:
+        """Processes are gone: they hear nothing, and what they own ends unless it is detached."""
+        orphans: list[Row] = []
+        for address in gone:
+            for actor in self._watched.pop(address, {}):
+                del self._rows[actor].watchers[address]
+            for key in [key for key in self._unknown if key[1] == address]:
+                del self._unknown[key]
+            orphans += [self._rows[actor] for actor in self._owned.pop(address, {})]
+        for row in orphans:
+            row.is_orphan = True
+        for row in orphans:
             if not row.spec.options.detached:
-                self._die(row, reason)
+                self._die(row, f"its owner {row.spec.owner.address} is gone: {why}")
 
     def _unplace(self, row: Row, grace_s: float, reason: str) -> None:
         self._effects.append(
@@ -504,7 +511,8 @@ info=None))]
 
     def _listeners(self, row: Row) -> list[Address]:
         """The owner, then the watchers in the order in which they came."""
-        return list({row.spec.owner.address: None, **row.watchers})
+        owner = {} if row.is_orphan else {row.spec.owner.address: None}
+        return list({**owner, **row.watchers})
 
     def _tell_all(self, row: Row) -> None:
         state = ActorState(row.info())

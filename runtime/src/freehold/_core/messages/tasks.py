@@ -133,7 +133,7 @@ class Failed(Message, tag=22):
     attempt: int
     run_us: int
     kind: str
-    """"user", "cancelled", "timeout", "system" or "exit" (the actor chose to end)."""
+    """"user", "cancelled", "timeout", "lost" or "exited" (the actor chose to end)."""
     error: bytes
     is_retriable: bool = False
     kept: list[bytes] | None = None

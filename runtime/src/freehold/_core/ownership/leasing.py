@@ -147,7 +147,10 @@ class Leasing:
         for task in reversed(tasks[1:]):
             task.lease = None
             task.message.attempt += 1
-            queue.pending.appendleft(task)
+            if task.is_cancelled:
+                self._owner.retry(task, None, now)
+            else:
+                queue.pending.appendleft(task)
         if tasks:
             self._owner.retry(tasks[0], _crash(tasks[0], lease, cause), now)
         queue.pump(self._owner.sends)
@@ -157,9 +160,17 @@ class Leasing:
     def on_worker_unreachable(self, worker: Address, now: float) -> None:
         """The connection to a leased worker broke: have it ended, and hear so, before retrying."""
         lease = self.leases.get(worker)
-        if lease is not None and not lease.is_blocked:
-            lease.is_blocked = True
+        if lease is not None and not lease.is_broken:
+            lease.is_broken = True
             self._tell_lease_node(lease, ReturnLease(lease.id, True, "its connection broke"))
+
+    def on_worker_died(self, worker: Address, cause: ExitCause, now: float) -> None:
+        """A process ended: if it was leased and nobody said so yet (we had asked for its end, and a
+        lease given back is not revoked), the lease ends now."""
+        self._functions.pop(worker, None)
+        lease = self.leases.get(worker)
+        if lease is not None:
+            self._end_lease(lease, cause, now)
 
     def on_return_idle(self, message: ReturnIdle, now: float) -> None:
         """Others wait for what we hold: give back what is idle, and soon what becomes idle."""
@@ -226,12 +237,18 @@ class Leasing:
             if queue.outstanding.pop(node, None) is not None:
                 self.ask(queue, now)
 
-    def take_all(self) -> list[Task]:
-        """The cluster is gone: every task that has not ended, and no lease any more."""
+    def unfinished(self) -> list[Task]:
+        """Every task that waits or was sent."""
         tasks: list[Task] = []
         for queue in self.by_key:
             tasks += [task for lease in queue.leases for task in lease.inflight.values()]
             tasks += queue.pending
+        return tasks
+
+    def take_all(self) -> list[Task]:
+        """The cluster is gone: every task that has not ended, and no lease any more."""
+        tasks = self.unfinished()
+        for queue in self.by_key:
             queue.pending.clear()
             queue.leases.clear()
         self.leases.clear()

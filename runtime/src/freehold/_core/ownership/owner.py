@@ -176,6 +176,7 @@ class Owner:
             return
         self._count_kept(source, message.kept)
         row = task.row
+        row.is_dynamic = message.dynamic
         for adopted in message.adopted or ():
             self.recovery.adopt(adopted, source, task)
         nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
@@ -207,13 +208,15 @@ class Owner:
 
     def on_failed(self, source: Address, message: Failed, now: float) -> None:
         """A task ended with an exception."""
+        if message.kind == "exited":
+            return  # the call that ended its actor fails with the actor, whose end comes next
         task = self.finish(source, message.key, message.attempt, message.run_us, now)
         if task is None:
             return
         self._count_kept(source, message.kept)
         if message.kind == "lost":
             self.recovery.on_argument_lost(task, message.lost, message.error, now)
-        elif message.is_retriable or message.kind == "exit":
+        elif message.is_retriable:
             self.retry(task, message.error, now)
         else:
             self.fail(task.row, message.error, now)

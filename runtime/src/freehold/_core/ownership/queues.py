@@ -38,8 +38,8 @@ class Lease:
     """A worker that is this owner's until it gives it back."""
 
     __slots__ = (
-        "functions", "gpus", "id", "idle_since", "inflight", "is_blocked", "is_recalling", "load_us",
-        "node", "pid", "progress_at", "queue", "worker",
+        "functions", "gpus", "id", "idle_since", "inflight", "is_blocked", "is_broken",
+        "is_recalling", "load_us", "node", "pid", "progress_at", "queue", "worker",
     )  # fmt: skip
 
     def __init__(self, id_: int, node: str, worker: Address, queue: ShapeQueue, now: float) -> None:
@@ -50,6 +50,8 @@ class Lease:
         self.inflight: dict[int, Task] = {}
         self.load_us = 0.0
         self.is_blocked = False
+        self.is_broken = False
+        """Its worker cannot be reached any more: nothing is sent there until its end is known."""
         self.is_recalling = False
         self.idle_since = now
         self.progress_at = now
@@ -122,7 +124,7 @@ class ShapeQueue:
         task.cost_us = cost
         best = None
         for lease in reversed(self.leases):
-            if lease.is_blocked or lease.is_recalling:
+            if lease.is_blocked or lease.is_recalling or lease.is_broken:
                 continue
             if not lease.inflight:
                 return lease
@@ -135,6 +137,12 @@ class ShapeQueue:
         lease.inflight[task.row.key] = task
         lease.load_us += task.cost_us
         sends.append((lease, task))
+
+    def not_sent(self, lease: Lease, task: Task) -> None:
+        """An assignment came to nothing: the task lacks an argument, or has failed."""
+        if lease.inflight.pop(task.row.key, None) is not None:
+            task.lease = None
+            lease.load_us = lease.load_us - task.cost_us if lease.inflight else 0.0
 
     def finished(self, lease: Lease, key: int, run_us: int, now: float) -> Task | None:
         """A task that was in flight ended after `run_us`; None if it is not known (any more)."""
@@ -157,7 +165,10 @@ class ShapeQueue:
         return task
 
     def take_back(self, lease: Lease, keys: list[int]) -> list[Task]:
-        """The worker gave back tasks it had not started: they wait at the front again."""
+        """The worker gave back tasks it had not started: they wait at the front again.
+
+        Those cancelled meanwhile do not: the caller, who gets them all, ends them.
+        """
         lease.is_recalling = False
         tasks = [task for key in keys if (task := lease.inflight.pop(key, None)) is not None]
         for task in reversed(tasks):
@@ -175,7 +186,7 @@ class ShapeQueue:
             return None
         busiest = max(self.leases, key=lambda lease: len(lease.inflight))
         waiting = len(busiest.inflight) - 1
-        if waiting < 1 or busiest.is_recalling or now - busiest.progress_at < WINDOW_US / 1e6:
+        if waiting < 1 or busiest.is_recalling or busiest.is_broken or now - busiest.progress_at < WINDOW_US / 1e6:
             return None
         busiest.is_recalling = True
         keys = list(busiest.inflight)
@@ -200,7 +211,11 @@ class ShapeQueue:
         """Leases that have had nothing to run for `idle_s`."""
         if self.pending:
             return []
-        return [x for x in self.leases if not x.inflight and now - x.idle_since >= idle_s]
+        return [
+            x
+            for x in self.leases
+            if not x.inflight and not x.is_broken and now - x.idle_since >= idle_s
+        ]
 
     def requests_wanted(self) -> int:
         """How many leases should be asked for beyond those granted."""

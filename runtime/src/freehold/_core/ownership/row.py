@@ -63,9 +63,11 @@ class Task:
         "actor",
         "arguments",
         "cost_us",
+        "covered",
         "entry",
         "is_cancelled",
         "lease",
+        "may_repeat",
         "message",
         "missing",
         "queue",
@@ -97,7 +99,12 @@ class Task:
         """Every reference among the arguments, counted while the task may run."""
         self.top_level: list[tuple[int | str, Row, int]] | None = None
         """The references to replace by their values: (position or keyword, row, index)."""
+        self.covered: list[list[ObjectRef]] | None = None
+        """References inside the values of top-level arguments: the worker has them from us, so
+        they are held until the task ends, whatever becomes of those values' rows."""
         self.is_cancelled = False
+        self.may_repeat = retries_left != 0
+        """Whether it may be executed again once it has ended."""
         self.spec_bytes = 0
 
 
@@ -112,6 +119,7 @@ class Row:
         "counts",
         "first_index",
         "info",
+        "is_dynamic",
         "key",
         "lineage",
         "nested",
@@ -138,6 +146,8 @@ class Row:
         self.lineage = 0
         """Kept tasks that have an output of this row among their arguments."""
         self.outputs = 1
+        self.is_dynamic = False
+        """The task chose how many outputs it has: the value is the list of their references."""
         self.first_index = 0
         self.parent = b""
         self.child_index = 0

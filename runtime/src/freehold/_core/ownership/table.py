@@ -10,7 +10,7 @@ Invariants (checked by `check_invariants`, ids used in tests, simulation and doc
 - OWN-1  a row's count is never negative, and the sum of `counts` equals it.
 - OWN-2  a pending owned row has a task that has not ended.
 - OWN-3  a row out of scope holds no stored value (its ranges were released exactly once).
-- OWN-4  a row is known by id exactly while it is exposed and not dead.
+- OWN-4  a row is known by id exactly while it is exposed and not dead, and by its own id.
 - OWN-5  an unfinished task's arguments are in scope; a kept task's have a lineage count.
 
 Rejected: a count object per reference (a million of them cost 100 bytes each), reference counting
@@ -56,6 +56,8 @@ class OwnershipTable:
         self.returned: list[Row] = []
         self.ended_actors: list[Row] = []
         self.by_id: dict[bytes, tuple[Row, int]] = {}
+        self.stale: dict[Row, list[Location]] = {}
+        """Copies given up as lost that may still be read somewhere: let go with their row."""
         self.rows = 0
         self.lineage_bytes = 0
         self.borrowed_rows = 0
@@ -165,7 +167,10 @@ class OwnershipTable:
         """One of several outputs is out of scope; packed ones wait for the whole segment."""
         values = row.value
         if type(values) is list:
-            if type(values[index]) is Location:
+            is_stored = type(values[index]) is Location
+            if row.lineage and (row.task is None or not is_stored):
+                return  # a task that may run again needs it, and could not have it made again
+            if is_stored:
                 self.released.append(values[index])
             values[index] = None
         if row.nested is not None:
@@ -174,32 +179,34 @@ class OwnershipTable:
     def _leave_scope(self, row: Row) -> None:
         """Nothing needs the outputs: let go of the values, and of the row if lineage may."""
         if row.info is not None:
-            self.returned.append(row)
-            self._forget(row)
+            if row.lineage == 0:
+                self.returned.append(row)
+                self._forget(row)
+            elif row.state == READY:
+                # A task that may run again has it among its arguments: it stays borrowed, so that
+                # its owner can be asked again.
+                row.state = PENDING
+                row.value = row.nested = None
+                row.key = -1
             return
         if row.value is ACTOR_HANDLE:
             self.ended_actors.append(row)
         self.release_value(row)
         if row.lineage == 0:
             self._forget(row)
-        elif row.task is not None:
-            row.state = LOST
 
     def release_value(self, row: Row) -> None:
         """Let go of what is stored; an inline value of a put stays for lineage to use."""
         value = row.value
-        if type(value) is Location:
-            self.released.append(value)
+        if type(value) in (Location, Packed, list):
+            self.released += _ranges(value)
             row.value = None
             row.state = LOST
-        elif type(value) is Packed:
-            self.released.append(value.location)
-            row.value = None
-        elif type(value) is list:
-            self.released.extend(v for v in value if type(v) is Location)
-            row.value = None
         elif row.task is not None:
             row.value = None
+            row.state = LOST
+        if row in self.stale:
+            self.released += self.stale.pop(row)
         row.nested = None
 
     def _forget(self, row: Row) -> None:
@@ -212,18 +219,31 @@ class OwnershipTable:
                 self.borrowed_rows -= 1
             if row.task_id_ is not None and self.by_id:
                 for index in range(row.outputs):
-                    self.by_id.pop(row.object_id(index), None)
+                    id_ = row.object_id(index)
+                    known = self.by_id.get(id_)
+                    if known is not None and known[0] is row:
+                        del self.by_id[id_]
             task, row.task = row.task, None
             row.value = row.nested = None
-            if task is None:
+            if task is not None:
+                ending += self._end_lineage(task)
+
+    def _end_lineage(self, task: Task) -> list[Row]:
+        """A kept task is not needed any more; returns the rows that only it had held."""
+        self.lineage_bytes -= task.spec_bytes
+        ended = []
+        for argument, _ in task.arguments or ():
+            argument.lineage -= 1
+            if argument.lineage or argument.count:
                 continue
-            self.lineage_bytes -= task.spec_bytes
-            for argument, _ in task.arguments or ():
-                argument.lineage -= 1
-                if argument.lineage == 0 and argument.count == 0 and argument.state != PENDING:
-                    self.release_value(argument)
-                    ending.append(argument)
-            task.arguments = None
+            if argument.info is not None:
+                self.returned.append(argument)
+                ended.append(argument)
+            elif argument.state != PENDING:
+                self.release_value(argument)
+                ended.append(argument)
+        task.arguments = None
+        return ended
 
     def owned_in_scope(self) -> int:
         """Rows that this process owns."""
@@ -267,12 +287,14 @@ class OwnershipTable:
         """
         row.state = READY
         if row.counts is None:
-            row.value = values[0]
+            # A task with no outputs has a row all the same, so that it can be cancelled.
+            row.value = values[0] if len(values) else b""
         else:
             row.value = values
         row.nested = nested
         task = row.task
         if task is not None:
+            task.covered = None
             if keep_task:
                 self.lineage_bytes += task.spec_bytes
                 for argument, index in task.arguments or ():
@@ -292,6 +314,8 @@ class OwnershipTable:
 
     def fail(self, row: Row, error: bytes) -> list[Any] | None:
         """The object will not come: `error` is the blob of the exception. Returns who waits."""
+        if row.state == FAILED:
+            return None  # said before, and the row may have ended since
         was_pending = row.state == PENDING
         row.state = FAILED
         row.value = error
@@ -308,10 +332,17 @@ class OwnershipTable:
         return waiters
 
     def lose(self, row: Row) -> None:
-        """The stored value is gone with its node."""
+        """The stored value is gone, or nobody can reach it: what is left goes with the row."""
         if row.state == READY:
+            if row.info is None:
+                self.keep_stale(row, _ranges(row.value))
             row.state = LOST
             row.value = None
+
+    def keep_stale(self, row: Row, ranges: list[Location]) -> None:
+        """Copies that are not to be used any more, but may be in use: let go with the row."""
+        if ranges:
+            self.stale.setdefault(row, []).extend(ranges)
 
     def reopen(self, row: Row) -> Task:
         """Execute a kept task again: its arguments count as a running task's do."""
@@ -328,18 +359,14 @@ class OwnershipTable:
 
     def _release_arguments(self, task: Task) -> None:
         arguments, task.arguments = task.arguments, None
+        task.covered = None
         for argument, index in arguments or ():
             self.release(argument, index)
 
     def drop_lineage(self, task: Task) -> None:
         """A kept task is not needed any more."""
-        self.lineage_bytes -= task.spec_bytes
-        for argument, _ in task.arguments or ():
-            argument.lineage -= 1
-            if argument.lineage == 0 and argument.count == 0 and argument.state != PENDING:
-                self.release_value(argument)
-                self._forget(argument)
-        task.arguments = None
+        for row in self._end_lineage(task):
+            self._forget(row)
 
     # ---- borrowers ---------------------------------------------------------------------------
 
@@ -402,6 +429,22 @@ class OwnershipTable:
                     check(kept > 0, "OWN-5", f"{row!r}: argument {argument!r} not held")
         for id_, (row, index) in self.by_id.items():
             check(row.object_id(index) == id_, "OWN-4", f"{row!r} known by a wrong id")
+            check(
+                row.count > 0 or row.lineage > 0 or (row.state == PENDING and row.info is None),
+                "OWN-4",
+                f"{row!r} known though nothing holds it",
+            )
+
+
+def _ranges(value: Any) -> list[Location]:
+    """The stored ranges of a row's value."""
+    if type(value) is Location:
+        return [value]
+    if type(value) is Packed:
+        return [value.location]
+    if type(value) is list:
+        return [v for v in value if type(v) is Location]
+    return []
 
 
 def _not_picklable(ref: ObjectRef[Any]) -> Any:

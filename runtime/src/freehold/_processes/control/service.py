@@ -88,9 +88,7 @@ class ControlService:
         if link.pidfd < 0:
             self._lost(link, "its connection ended and its process is gone")
             return
-        self._reactor.call_later(
-            DEATH_SILENCE_S, lambda: self._silent(link)
-        )
+        self._reactor.call_later(DEATH_SILENCE_S, lambda: self._silent(link))
 
     def close(self) -> None:
         """Give back what it holds."""

@@ -8,10 +8,11 @@ cannot import what it must fails the starts that wait for it, with what it wrote
 from __future__ import annotations
 
 import os
+
 from freehold._core.messages import PrepareEnv
 from freehold._io.reactor import Reactor
 from freehold._io.zygote_client import ZygoteClient, ZygoteListener
-from freehold._io.zygote_protocol import Configure, WorkerStart
+from freehold._io.zygote_protocol import Configure
 from freehold._io.zygote_spawn import Spawned, spawn
 from freehold._processes.node.settings import (
     NodeSettings,
@@ -101,7 +102,7 @@ class Environments:
                 paths.insert(0, working_dir)
         config = Configure(
             sys_path=paths,
-            preload=self._settings.preload,
+            preload=list(self._settings.preload),
             worker=self._settings.worker,
             remove_path=self._remove_path,
             working_dir=working_dir,

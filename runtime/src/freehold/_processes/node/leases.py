@@ -116,9 +116,7 @@ class LeaseDesk:
     def _on_place(self, source: Address, message: m.PlaceActor) -> None:
         spec = message.spec
         self._specs[spec.actor, message.restart] = spec
-        self.handle(
-            ev.ActorPlacementRequested(spec.actor, message.restart, spec.shape, spec.env)
-        )
+        self.handle(ev.ActorPlacementRequested(spec.actor, message.restart, spec.shape, spec.env))
 
     def _on_unplace(self, source: Address, message: m.UnplaceActor) -> None:
         self._specs.pop((message.actor, message.restart), None)
@@ -180,6 +178,7 @@ class LeaseDesk:
             old.arena_bytes,
             effect.env,
             effect.gpus,
+            namespace=old.namespace,
         )
         env_vars = {}
         if self.total.get("GPU"):

@@ -15,6 +15,8 @@ import os
 import signal
 from typing import Protocol
 
+import msgspec
+
 from freehold._core.messages import ExitCause
 from freehold._io.reactor import Reactor
 from freehold._io.transport import Connection
@@ -87,7 +89,9 @@ class WorkerPool:
         except OSError as error:
             self._missing(process, f"cannot make pipes for a worker: {error}", False)
             return
-        client.fork(worker, env_vars, fds)
+        # It must be able to listen before it reports: from then on owners connect to it.
+        numbered = msgspec.structs.replace(worker, process=process.number)
+        client.fork(numbered, env_vars, fds)
 
     def registered(self, process: LocalProcess, pid: int, connection: Connection) -> None:
         """A worker reported itself."""

@@ -70,7 +70,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     worker: str = "freehold._processes.worker.service:run_worker"
     """`module:function` that a worker runs; tests put another in its place."""
 
-    preload: list[str] = ["cloudpickle", "numpy", "freehold"]
+    preload: tuple[str, ...] = ("cloudpickle", "numpy", "freehold")
     """Modules that are imported once, before workers are forked; missing ones are left out."""
 
     def __post_init__(self) -> None:
@@ -154,7 +154,9 @@ def found_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not devices:
         return devices
-    return min(devices, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+    return min(
+        devices, len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    )
 
 
 def machine_memory() -> int:

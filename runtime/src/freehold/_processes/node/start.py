@@ -27,3 +27,13 @@ class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cluster: str = ""
     session_path: str = ""
     starter_pid: int = 0
+
+
+class NodeReady(msgspec.Struct):
+    """What a node process answers on its channel: who it is, or why it cannot start."""
+
+    cluster: str = ""
+    node: str = ""
+    session_path: str = ""
+    pid: int = 0
+    error: str = ""

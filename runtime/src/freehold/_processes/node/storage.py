@@ -112,9 +112,7 @@ class StoreDesk:
 
     def _on_pull(self, source: Address, message: m.Pull) -> None:
         where = message.location
-        self.handle(
-            ev.ReplicaRequested(source.process, message.request, _key(where), where.size)
-        )
+        self.handle(ev.ReplicaRequested(source.process, message.request, _key(where), where.size))
 
     def _on_unpinned(self, source: Address, message: m.ReplicaUnpinned) -> None:
         self.handle(ev.ReplicaUnpinned(source.process, _key(message.location)))

@@ -97,7 +97,9 @@ class Transfer:
         pull.received = end
         if message.is_last:
             if end < pull.size:
-                self._fail(message.request, f"node {source.node[:8]} sent {end} of {pull.size} bytes")
+                self._fail(
+                    message.request, f"node {source.node[:8]} sent {end} of {pull.size} bytes"
+                )
                 return
             del self._pulls[message.request]
             self._store.handle(ev.PullFinished(pull.key))

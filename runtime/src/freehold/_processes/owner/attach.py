@@ -51,6 +51,18 @@ def attach(
     return core, registered
 
 
+def report(core: ClusterCore, register: m.Register) -> None:
+    """A worker reports to its node manager, listening already: owners may connect at once."""
+    address = core.owner.address
+    node_manager = core.owner.outbox.node_manager
+    with core.reactor.lock:
+        core.peers.listen(address)
+        sock = connect_socket(core.peers.socket_path(node_manager))
+        hello = m.Hello(core.cluster, Address(address.node, _ANYONE), node_manager, m.PROTOCOL)
+        sock.sendall(frames.encode([hello, register]))
+        core.peers.adopt(sock, node_manager)
+
+
 def _read_answer(sock: socket.socket, descriptors: list[int]) -> tuple[m.Registered, bytes]:
     """The answer to `Register`, and what came behind it."""
     buffer = bytearray()

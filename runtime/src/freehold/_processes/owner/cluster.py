@@ -16,6 +16,7 @@ from freehold._core.resources import Shape
 from freehold._io.serialization import dumps_function
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.core import _PLAIN, OwnerCore, _references
+from freehold._processes.owner.packing import pack
 from freehold.errors import FreeholdError
 
 
@@ -25,6 +26,8 @@ class ClusterCore(OwnerCore):
     is_driver = False
     namespace = ""
     job_id = ""
+    session_dir = ""
+    """The cluster's folder on this machine."""
 
     # ---- actors ------------------------------------------------------------------------------
 
@@ -34,7 +37,7 @@ class ClusterCore(OwnerCore):
         """See `Core.create_actor`."""
         blob, _ = dumps_function(request.cls)
         name = request.options.class_name
-        given = self._pack(args, kwargs, f"{name}.__init__") if args or kwargs else _PLAIN
+        given = pack(args, kwargs, f"{name}.__init__", self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()
         with self.reactor.lock:
             self.check_alive()
@@ -90,7 +93,7 @@ class ClusterCore(OwnerCore):
         options: TaskOptions,
     ) -> Any:
         """See `Core.call_actor`."""
-        given = self._pack(args, kwargs, method) if args or kwargs else _PLAIN
+        given = pack(args, kwargs, method, self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()
         lock = self.reactor.lock
         lock.acquire()
@@ -138,6 +141,10 @@ class ClusterCore(OwnerCore):
     def exit_actor(self) -> None:
         """See `Core.exit_actor`; a worker's core does it."""
         raise TypeError("exit_actor() can only be called inside an actor's method")
+
+    def own_actor(self) -> tuple[ObjectRef[Any], m.ActorInfo]:
+        """See `Core.own_actor`; a worker's core knows."""
+        raise RuntimeError("there is no current actor: this process is a driver")
 
     # ---- the cluster ---------------------------------------------------------------------------
 
@@ -188,7 +195,18 @@ class ClusterCore(OwnerCore):
     def task_events(self) -> list[tuple[int, str, str, str, str]]:
         """See `Core.task_events`."""
         answer: m.TaskEvents = self.requests.ask(m.TaskEventsWanted, timeout_s=10.0)
-        return sorted(answer.events)
+        with self.reactor.lock:
+            pending = [
+                (
+                    0,
+                    "submitted",
+                    task.entry.name if task.entry else "",
+                    task.row.task_id().hex(),
+                    "",
+                )
+                for task in self.owner.leasing.unfinished()
+            ]
+        return sorted([*answer.events, *pending])
 
 
 __all__ = ["DEAD", "PENDING_ACTOR", "ClusterCore", "FreeholdError", "split_ids"]

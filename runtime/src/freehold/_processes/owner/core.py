@@ -26,12 +26,12 @@ from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
 from freehold._io.reactor import Reactor, Timer, Waiter
 from freehold._io.references import reduce_reference
-from freehold._io.serializability import blame_arguments
 from freehold._io.serialization import Parts, dumps, dumps_function, loads
 from freehold._io.shm import Arena
 from freehold._io.transport import Connection, Peers
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.futures import Callback, FutureBridge
+from freehold._processes.owner.packing import pack
 from freehold._processes.owner.requests import Requests
 from freehold._processes.owner.storage import Storage
 from freehold.errors import (
@@ -39,7 +39,6 @@ from freehold.errors import (
     ForkedProcessError,
     FreeholdError,
     GetTimeoutError,
-    SerializationError,
     TaskError,
 )
 
@@ -310,7 +309,7 @@ class OwnerCore:
         """See `Core.submit_task`."""
         if entry.core is not self:
             self._define(entry)
-        given = self._pack(args, kwargs, entry.name) if args or kwargs else _PLAIN
+        given = pack(args, kwargs, entry.name, self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()
         reactor = self.reactor
         lock = reactor.lock
@@ -355,55 +354,6 @@ class OwnerCore:
 
     def _pinned(self, ref: ObjectRef[Any]) -> Any:
         return ref
-
-    def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Given:
-        """Pickle a call's arguments, references at the top level aside."""
-        top_level: list[tuple[int | str, ObjectRef[Any]]] | None = None
-        for position, value in enumerate(args):
-            if type(value) is ObjectRef:
-                top_level = top_level or []
-                top_level.append((position, value))
-        for key, value in kwargs.items():
-            if type(value) is ObjectRef:
-                top_level = top_level or []
-                top_level.append((key, value))
-        if top_level is not None:
-            at = {place for place, _ in top_level}
-            args = tuple(None if i in at else value for i, value in enumerate(args))
-            kwargs = {key: None if key in at else value for key, value in kwargs.items()}
-        try:
-            blob, nested = dumps([args, kwargs] if kwargs else args)
-        except SerializationError as error:
-            raise blame_arguments(args, kwargs, f"task {name}", error) from None
-        if len(blob) > INLINE_OUTPUT_BYTES:
-            return self._pack_large(args, kwargs, name, top_level or [])
-        payload = blob if isinstance(blob, bytes) else blob.join()
-        if top_level is None and nested is None:
-            return Given(payload)
-        return Given(payload, top_level, nested or None)
-
-    def _pack_large(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        name: str,
-        top_level: list[tuple[int | str, ObjectRef[Any]]],
-    ) -> Given:
-        """Put large arguments into the store, so that messages stay small and retries are free."""
-        positional = list(args)
-        for position, value in enumerate(args):
-            if value is not None and len(dumps(value)[0]) > INLINE_OUTPUT_BYTES // 4:
-                top_level.append((position, self.put(value)))
-                positional[position] = None
-        named = dict(kwargs)
-        for key, value in kwargs.items():
-            if value is not None and len(dumps(value)[0]) > INLINE_OUTPUT_BYTES // 4:
-                top_level.append((key, self.put(value)))
-                named[key] = None
-        small = tuple(positional)
-        blob, nested = dumps([small, named] if named else small)
-        payload = blob if isinstance(blob, bytes) else blob.join()
-        return Given(payload, top_level, nested or None)
 
     # ---- objects -----------------------------------------------------------------------------
 
@@ -491,7 +441,7 @@ class OwnerCore:
             if state == FAILED:
                 raise load_error(value)
             if state == READY and pull is None:
-                return loads(view, nested)
+                return self._revive(row, loads(view, nested))
             if pull is not None:
                 pulled = self.storage.finish_pull(*pull)
                 with self.reactor.lock:
@@ -501,9 +451,18 @@ class OwnerCore:
                         self.owner.recovery.unreadable(row, index, value)
                         self.carry_out()
                 if not pulled.error:
-                    return loads(view, nested)
+                    return self._revive(row, loads(view, nested))
             if not self._await_rows([(row, index)], deadline):
                 raise GetTimeoutError(timeout_s=0.0, pending=1, total=1)
+
+    @staticmethod
+    def _revive(row: Row, value: Any) -> Any:
+        """The references of a task that chose how many outputs it has come as a generator."""
+        if row.is_dynamic:
+            from freehold._api.generator import ObjectRefGenerator
+
+            return ObjectRefGenerator(value)
+        return value
 
     def wait(
         self,
@@ -558,9 +517,13 @@ class OwnerCore:
 
     # ---- the rest ------------------------------------------------------------------------------
 
-    def check_process(self) -> None:
-        """Refuse to work in a process that was forked from the one this core belongs to."""
-        raise ForkedProcessError()
+    def leave_fork(self) -> None:
+        """In a forked child: be inert, and touch nothing that is shared with the parent."""
+        self.owner.table.on_drop = None
+        self.owner.table.drops.clear()
+        self.reactor.leave_fork()
+        self.peers.leave_fork()
+        self.is_dead = ForkedProcessError(pid=os.getpid(), parent_pid=self.pid)
 
     def shutdown(self) -> None:
         """Close everything that belongs to this process."""

@@ -63,7 +63,7 @@ class Storage:
         Raises:
             ObjectStoreFullError: there is and will be no room.
         """
-        pieces = [blob] if isinstance(blob, bytes) else blob.pieces()
+        pieces: list[bytes | memoryview] = [blob] if isinstance(blob, bytes) else blob.pieces()
         return self.write_pieces(pieces, len(blob), owner)
 
     def write_pieces(self, pieces: list[bytes | memoryview], size: int, owner: Address) -> Location:

@@ -8,7 +8,6 @@ from their event loop's own poll.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -130,8 +129,9 @@ class ThreadedLoop(MainLoop):
         while queue:
             source, message = queue.popleft()
             group = message.options.concurrency_group if message.options is not None else ""
-            pool = self._pools.get(group or self._service.group_of(message.method))
-            (pool or self._pools[""]).submit(self._service.execute, source, message)
+            pools = self._pools
+            pool = pools.get(group or self._service.group_of(message.method), pools[""])
+            pool.submit(self._service.execute, source, message)
 
     def send(self, source: Address, answer: Any) -> None:
         """Answer at once; under the lock."""
@@ -156,6 +156,8 @@ class AsyncLoop(MainLoop):
         }
         self.running: dict[tuple[Address, int], Any] = {}
         self._is_flush_due = False
+        self._is_in_turn = False
+        self._alarm: Any = None
 
     def run(self) -> None:
         """Run the event loop until the service ends."""
@@ -166,7 +168,10 @@ class AsyncLoop(MainLoop):
         self.loop.run_forever()
 
     def _on_readable(self) -> None:
-        self._service.core.reactor.lead_once()
+        reactor = self._service.core.reactor
+        self._is_in_turn = True
+        reactor.lead_once()
+        self._is_in_turn = False
         queue = self.queue
         while queue:
             source, message = queue.popleft()
@@ -176,11 +181,18 @@ class AsyncLoop(MainLoop):
             task.add_done_callback(lambda _, place=place: self.running.pop(place, None))  # type: ignore[misc]
         if self._service.is_ending:
             self.loop.stop()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        when = reactor.next_timer()
+        if when is not None:
+            delay = max(0.0, when - time.monotonic())
+            self._alarm = self.loop.call_later(delay, self._on_readable)
 
     async def _one(self, source: Address, message: Any) -> None:
         group = message.options.concurrency_group if message.options is not None else ""
         name = group or self._service.group_of(message.method)
-        limit = self._limits.get(name) or self._limits[""]
+        limit = self._limits.get(name, self._limits[""])
         async with limit:
             await self._service.execute_async(source, message)
 
@@ -192,7 +204,7 @@ class AsyncLoop(MainLoop):
         connection.send(answer)
         if not self._is_flush_due:
             self._is_flush_due = True
-            self.loop.call_soon_threadsafe(self._flush)
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -202,17 +214,10 @@ class AsyncLoop(MainLoop):
     def push(self, item: Item) -> None:
         """Take a message; under the lock, on the loop's thread or on one that blocks in `get`."""
         self.queue.append(item)
-        self.loop.call_soon_threadsafe(self._on_readable_later)
-
-    def _on_readable_later(self) -> None:
-        if self.queue:
-            self._on_readable()
+        if not self._is_in_turn:
+            self.loop.call_soon_threadsafe(self._on_readable)
 
     def stop(self) -> None:
         """End `run`; under the lock."""
         self.loop.call_soon_threadsafe(self.loop.stop)
 
-
-def exit_now(code: int) -> None:
-    """End the process without running anything more."""
-    os._exit(code)

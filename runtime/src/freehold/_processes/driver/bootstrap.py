@@ -1,0 +1,218 @@
+"""Starts a node process and waits until it can be attached to.
+
+The node process is exec'ed with nothing of this process but its environment: settings and `sys.path`
+go over standard input, answers come over a socket that both keep open. Its closing is what ends the
+cluster, so it needs no orderly `stop()` to leave nothing behind; `stop()` is for waiting until it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from freehold._core.ids import Address
+from freehold._processes import settings as resolution
+from freehold._processes.node.settings import NodeSettings
+from freehold._processes.node.start import NodeReady, NodeStart
+from freehold.errors import FreeholdSystemError, SettingsError
+
+_ABOVE_TARGETS = 16
+_CODE = """\
+import posix, sys  # freehold node process
+sys.path[:] = posix.read(0, 1 << 20).partition(b"\\n")[0].decode().split("\\0")
+posix.lseek(0, 0, 0)
+package = type(sys)("freehold")  # without the public API, which takes longer than all the rest
+package.__path__ = sys.argv[1:]
+sys.modules["freehold"] = package
+from freehold._processes.node.__main__ import main
+main()
+"""
+
+
+class NodeProcess:
+    """A node process that this process started.
+
+    Attributes:
+        cluster: the cluster's id, 12 hex digits.
+        node: the node's id, 32 hex digits.
+        sockets: the cluster's folder: `<sockets>/<node8>/<process>.sock`.
+        pid: its pid.
+    """
+
+    def __init__(self, ready: NodeReady, pid: int, channel: socket.socket) -> None:
+        self.cluster = ready.cluster
+        self.node = ready.node
+        self.sockets = ready.session_path
+        self.pid = pid
+        self._channel = channel
+        self._owner_pid = os.getpid()
+
+    @property
+    def address(self) -> Address:
+        """The node manager's address."""
+        return Address(self.node, 0)
+
+    def fileno(self) -> int:
+        """The channel's descriptor: readable when the node process has ended."""
+        return self._channel.fileno()
+
+    def stop(self, timeout_s: float = 10.0) -> int | None:
+        """End the node and wait until its processes and files are gone.
+
+        Arguments:
+            timeout_s: after these seconds it is killed, and its zygote clears up.
+
+        Returns:
+            The wait status of the process; None if somebody else reaped it.
+        """
+        self.forget()
+        if os.getpid() != self._owner_pid:
+            return None
+        return _wait(self.pid, timeout_s)
+
+    def kill(self) -> None:
+        """SIGKILL the node process and reap it; its zygotes end the rest."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        _wait(self.pid, 10.0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the channel: the node ends by itself. In a fork this only closes the copy."""
+        self._channel.close()
+
+
+def resolve_settings(given: Mapping[str, Any]) -> NodeSettings:
+    """The node's settings from defaults, `FREEHOLD_*` variables and `given` values by name.
+
+    Raises:
+        SettingsError: an unknown name or a value that is not valid.
+    """
+    return resolution.resolve(NodeSettings, given)[0]
+
+
+def start_node(
+    settings: NodeSettings,
+    *,
+    is_driver: bool = True,
+    join: NodeProcess | None = None,
+    sys_path: list[str] | None = None,
+    namespace: str = "",
+) -> NodeProcess:
+    """Start a node process: of a new cluster, or of the one that `join` is the first node of.
+
+    Arguments:
+        is_driver: whether this process is going to attach as its driver.
+        sys_path: what workers import from; by default this process's `sys.path`.
+        namespace: where actors have their names unless they say otherwise.
+
+    Raises:
+        FreeholdSystemError: it did not start; the message has what it wrote.
+        SettingsError: the machine refuses what the settings say.
+    """
+    paths = [os.path.abspath(path) for path in (sys.path if sys_path is None else sys_path)]
+    start = NodeStart(
+        settings=settings,
+        sys_path=paths,
+        is_driver=is_driver,
+        starter_pid=os.getpid() if is_driver else 0,
+        namespace=namespace,
+    )
+    if join is not None:
+        start.head, start.cluster, start.session_path = join.node, join.cluster, join.sockets
+    text = "\0".join(paths).encode() + b"\n" + msgspec.json.encode(start)
+    ours, theirs = socket.socketpair()
+    stderr_fd = os.memfd_create("freehold-node-stderr", os.MFD_CLOEXEC)
+    try:
+        with theirs:
+            pid = _spawn(text, theirs.fileno(), stderr_fd)
+        return NodeProcess(_await_ready(ours, pid, stderr_fd), pid, ours)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        os.close(stderr_fd)
+
+
+def _spawn(text: bytes, channel: int, stderr_fd: int) -> int:
+    stdin_fd = os.memfd_create("freehold-node-start", os.MFD_CLOEXEC)
+    os.write(stdin_fd, text)
+    os.lseek(stdin_fd, 0, os.SEEK_SET)
+    # Sources are moved above the targets, so that no dup2 overwrites one that is still needed.
+    sources = [
+        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
+        for fd in (stdin_fd, stderr_fd, channel)
+    ]
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", _CODE, package],
+            resolution.environment(),
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, sources[0], 0),
+                (os.POSIX_SPAWN_DUP2, sources[1], 1),
+                (os.POSIX_SPAWN_DUP2, sources[1], 2),
+                (os.POSIX_SPAWN_DUP2, sources[2], 3),
+            ],
+            setsid=True,  # so that ^C at the terminal reaches the driver alone
+        )
+    finally:
+        for fd in (stdin_fd, *sources):
+            os.close(fd)
+
+
+def _await_ready(channel: socket.socket, pid: int, stderr_fd: int) -> NodeReady:
+    received = b""
+    while not received.endswith(b"\n"):
+        data = channel.recv(1 << 16)
+        if not data:
+            break
+        received += data
+    if received.endswith(b"\n"):
+        ready = msgspec.json.decode(received, type=NodeReady)
+        if not ready.error:
+            return ready
+        _wait(pid, 5.0)
+        if "ValueError" in ready.error or "PermissionError" in ready.error:
+            raise SettingsError(setting="of the node", reason=ready.error)
+        raise FreeholdSystemError(reason=f"the node process did not start: {ready.error}")
+    status = _wait(pid, 5.0)
+    size = os.fstat(stderr_fd).st_size
+    text = os.pread(stderr_fd, 8000, max(0, size - 8000)).decode(errors="replace").strip()
+    raise FreeholdSystemError(
+        reason=f"the node process ended at its start (wait status {status}): {text or 'no output'}"
+    )
+
+
+def _wait(pid: int, timeout_s: float) -> int | None:
+    """Reap a child; SIGKILL it after `timeout_s`."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        pidfd = -1
+    try:
+        if pidfd >= 0:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            deadline = time.monotonic() + timeout_s
+            while not poll.poll(max(0.0, deadline - time.monotonic()) * 1e3):
+                if time.monotonic() >= deadline:
+                    os.kill(pid, signal.SIGKILL)
+                    deadline = time.monotonic() + 5.0
+        return os.waitpid(pid, 0)[1]
+    except (ChildProcessError, ProcessLookupError):
+        return None  # the program reaps children by itself
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)

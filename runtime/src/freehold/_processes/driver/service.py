@@ -1,0 +1,132 @@
+"""A driver: the user's program, attached to the cluster that it starts.
+
+`start_driver` starts node process 0 (`bootstrap`), attaches a core to it and opens what a driver has
+besides: the gate for signal handlers, the interpreter's settings, the printing of workers' lines.
+`DriverCore.shutdown` undoes all of it and returns when the node's processes are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from freehold._core import messages as m
+from freehold._io.session import SessionFolder
+from freehold._io.signals import SignalGate
+from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+from freehold._processes.owner.attach import attach
+from freehold._processes.owner.cluster import ClusterCore
+from freehold._processes.owner.tuning import Tuning
+
+if TYPE_CHECKING:
+    from freehold._api.init import DriverRequest
+    from freehold._io.logs import LogPrinter
+
+
+class DriverCore(ClusterCore):
+    """The owner core of a driver, with the node process it started."""
+
+    is_driver = True
+    node: NodeProcess | None = None
+    """The node process that ends with this driver; None if it attached to somebody else's."""
+
+    def open(self, node: NodeProcess | None, printer: LogPrinter | None) -> None:
+        """Begin to be a driver."""
+        self.node = node
+        self._printer = printer
+        self._gate = SignalGate()
+        self._tuning = Tuning()
+        if printer is not None:
+            self.handlers[m.LogLines] = lambda _source, message, _now: printer.handle(message)
+        self._gate.open()
+        self._tuning.apply()
+        self.reactor.start_background()
+        _watch_forks(self)
+
+    def shutdown(self) -> None:
+        """End the core, and the cluster if this driver started it."""
+        if os.getpid() != self.pid:
+            return
+        super().shutdown()
+        self._gate.close()
+        self._tuning.restore()
+        if self.node is not None:
+            self.node.stop()
+        if self._printer is not None:
+            self._printer.close()
+
+
+def start_driver(request: DriverRequest) -> DriverCore:
+    """Start a cluster on this machine and attach to it.
+
+    Raises:
+        SettingsError: a setting is unknown or its value is not valid.
+        FreeholdSystemError: the node process did not start.
+    """
+    given: dict[str, Any] = dict(request.system_config)
+    amounts = dict(request.resources)
+    for name, setting in (("CPU", "num_cpus"), ("GPU", "num_gpus"), ("memory", "memory")):
+        if name in amounts:
+            given[setting] = amounts.pop(name)
+    if amounts:
+        given["resources"] = amounts
+    if request.object_store_memory is not None:
+        given["object_store_memory"] = request.object_store_memory
+    given["log_to_driver"] = request.log_to_driver
+    namespace = request.namespace or f"job-{os.urandom(6).hex()}"
+    node = start_node(resolve_settings(given), namespace=namespace)
+    try:
+        return attach_driver(node, namespace, owns_node=True, shows_logs=request.log_to_driver)
+    except BaseException:
+        node.kill()
+        raise
+
+
+def attach_driver(
+    node: NodeProcess, namespace: str, *, owns_node: bool, shows_logs: bool = True
+) -> DriverCore:
+    """Be a driver of a running cluster's first node.
+
+    Args:
+        owns_node: whether the node process is to end with this driver.
+        shows_logs: whether to print what workers write.
+    """
+    core, registered = attach(
+        DriverCore,
+        node.cluster,
+        node.address,
+        SessionFolder(node.sockets, node.node).socket_path,
+        m.Register(os.getpid(), is_driver=True, namespace=namespace),
+        None,
+    )
+    core.namespace = namespace
+    core.job_id = f"{node.cluster}-{registered.address.process}"
+    core.session_dir = node.sockets
+    printer = None
+    if shows_logs:
+        from freehold._io.logs import LogPrinter
+
+        printer = LogPrinter()
+    core.open(node if owns_node else None, printer)
+    return core
+
+
+_cores: weakref.WeakSet[DriverCore] = weakref.WeakSet()
+"""Cores that a forked child must make inert; a fork hook cannot be taken back, so there is one."""
+
+
+def _watch_forks(core: DriverCore) -> None:
+    if not _cores:
+        os.register_at_fork(after_in_child=_after_fork)
+    _cores.add(core)
+
+
+def _after_fork() -> None:
+    for core in list(_cores):
+        core.leave_fork()
+        if core.node is not None:
+            core.node.forget()
+
+
+__all__ = ["DriverCore", "attach_driver", "start_driver"]

@@ -1,0 +1,65 @@
+"""The children of a node process: its zygotes, and workers whose zygote died before them.
+
+Only the kernel tells the end of a child, and only once; everything that ends here is reaped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from freehold._io.reactor import Reactor
+
+_POLL_S = 0.005
+
+
+class Children:
+    """Reaps on SIGCHLD.
+
+    Args:
+        on_reaped: is told pid and wait status of every child that ended.
+    """
+
+    def __init__(self, reactor: Reactor, on_reaped: Callable[[int, int], None]) -> None:
+        self._reactor = reactor
+        self._on_reaped = on_reaped
+        self._reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, _nothing)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        reactor.register(self._reading, self._on_signal)
+
+    def _on_signal(self, _events: int) -> None:
+        try:
+            os.read(self._reading, 512)
+        except BlockingIOError:
+            pass
+        self.reap()
+
+    def reap(self) -> bool:
+        """Reap all children that have ended; False if there are none left at all."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self._on_reaped(pid, status)
+
+    def wait_for(self, pids: list[int], deadline: float) -> None:
+        """Reap until no child is left; past the deadline SIGKILL `pids` and give up."""
+        while self.reap():
+            if time.monotonic() > deadline:
+                for pid in pids:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+                return
+            time.sleep(_POLL_S)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    pass

@@ -1,0 +1,419 @@
+"""The node manager: wires the parts of a node process together and carries it from start to end.
+
+Place in the flow: one thread runs the reactor; every message of a local process, another node or
+the control service comes through `_receive` and goes to the part whose it is. In the cluster's
+first node process the control service lives beside it, reached by a call put off to the next turn.
+
+When the process that started the cluster is gone (its channel closes), the node ends: all workers
+are killed, the session's folder is deleted. Should this process be killed instead, its zygotes do
+the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from freehold._core import messages as m
+from freehold._core.ids import Address, root_task_id
+from freehold._core.scheduling import events as sched
+from freehold._core.store import events as store
+from freehold._io import clock
+from freehold._io.reactor import Reactor
+from freehold._io.session import SessionFolder
+from freehold._io.shm import Arena
+from freehold._io.transport import Connection, Peers
+from freehold._io.zygote import ARENA_FD
+from freehold._io.zygote_protocol import WorkerStart
+from freehold._io.zygote_spawn import Spawned
+from freehold._processes.control.service import ControlService
+from freehold._processes.node.children import Children
+from freehold._processes.node.environments import Environments
+from freehold._processes.node.events_gathering import EventsGathering
+from freehold._processes.node.hub import Handler, Hub
+from freehold._processes.node.leases import LeaseDesk
+from freehold._processes.node.links import LocalLink
+from freehold._processes.node.outputs import Outputs
+from freehold._processes.node.pool import WorkerPool
+from freehold._processes.node.processes import ANYONE, LocalProcess
+from freehold._processes.node.settings import arena_bytes, total_resources
+from freehold._processes.node.start import NodeStart
+from freehold._processes.node.storage import StoreDesk
+from freehold._processes.node.transfer import Transfer
+
+END_S = 3.0
+"""Seconds the zygotes may take to end the workers before they are killed themselves."""
+
+
+class NodeManager:
+    """One node of a cluster.
+
+    Args:
+        start: what the starter said.
+        node: this node's id.
+        session: the cluster's folder; made, and locked if this is the first node.
+        spawned: the zygote of the driver's own environment, exec'ed already.
+    """
+
+    def __init__(
+        self, start: NodeStart, node: str, cluster: str, session: SessionFolder, spawned: Spawned
+    ) -> None:
+        self.start = start
+        self.session = session
+        self.is_first = not start.head
+        self.head = start.head or node
+        self.reactor = Reactor()
+        settings = start.settings
+        self.hub = Hub(self.reactor, node, cluster, settings)
+        self.hub.peers = Peers(
+            self.reactor, cluster, session.socket_path, self._receive, self._closed
+        )
+        self.total = total_resources(settings)
+        self.arena = Arena.create(arena_bytes(settings))
+        self._lifeline = os.pipe2(os.O_CLOEXEC)
+        self._end_reason = ""
+        self._view: dict[str, m.NodeInfo] = {}
+        self._build(spawned)
+
+    def _build(self, spawned: Spawned) -> None:
+        hub, settings = self.hub, self.start.settings
+        remove_path = self.session.path if self.is_first else self.session.node_path
+        self.environments = Environments(
+            self.reactor,
+            settings,
+            self.start.sys_path,
+            remove_path,
+            (self._lifeline[0], self.arena.fd),
+        )
+        self.outputs = Outputs(self.reactor, self._send_lines, settings.log_bytes_per_s)
+        template = WorkerStart(
+            0,
+            hub.cluster,
+            hub.address,
+            self.session.path,
+            ARENA_FD,
+            self.arena.size_bytes,
+            namespace=self.start.namespace,
+        )
+        self.store = StoreDesk(hub, self.arena)
+        self.leases = LeaseDesk(hub, self.total, template, self.store.used_bytes)
+        self.transfer = Transfer(hub, self.arena, self.store)
+        self.store.puller = self.transfer
+        self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
+        self.leases.pool = self.pool
+        self.gathering = EventsGathering(hub, self._other_nodes)
+        self.children = Children(self.reactor, self.pool.reaped)
+        self.control: ControlService | None = None
+        if self.is_first:
+            self.control = ControlService(self.reactor, hub.node)
+            to_control = LocalLink(self.reactor, self._at_control)
+            hub.to_control = to_control.send
+        else:
+            hub.to_control = self._send_to_head
+        self._handlers: dict[type, Handler] = {
+            **self.leases.handlers(),
+            **self.store.handlers(),
+            **self.transfer.handlers(),
+            **self.gathering.handlers(),
+            m.PrepareEnv: self._on_prepare_env,
+            m.LogLines: self._on_log_lines,
+            m.ExitProcess: self._on_leaving,
+            m.ShutDown: self._on_shut_down,
+            m.ClusterView: self._on_view,
+            m.ToProcess: self._on_to_process,
+            m.ProcessDied: self._on_process_died,
+            m.NodeDied: self._on_node_died,
+        }
+        for kind in _CONTROL_REQUESTS:
+            self._handlers[kind] = self._pass_on
+        self.environments.add(spawned, self.pool)
+
+    # ---- from start to end -------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Listen, join the cluster, start the first workers."""
+        self.hub.peers.listen(self.hub.address)
+        joined = m.NodeJoined(self._info())
+        if self.control is not None:
+            to_node = LocalLink(self.reactor, self._from_control)
+            self.control.join(joined, to_node.send)
+        else:
+            self.hub.peers.connect(Address(self.head, 0)).send(joined)
+        self._view[self.hub.node] = joined.info
+        self.leases.handle(sched.NodeStarted())
+
+    def watch_starter(self, channel: int) -> None:
+        """End the node when the channel to whoever started it closes."""
+        self.reactor.register(
+            channel, lambda _events: self.end("the process that started it ended")
+        )
+
+    def end(self, reason: str) -> None:
+        """Leave the loop; `close` does the rest."""
+        self._end_reason = self._end_reason or reason
+        self.reactor.stop()
+
+    def close(self) -> str:
+        """Kill the workers, let the zygotes end, delete the folder; why the node ended."""
+        told = m.ShutDown(self._end_reason)
+        for process in self.hub.processes.drivers():
+            if process.connection is not None:
+                process.connection.send_now(told)
+        self.pool.kill_all()
+        pids = self.environments.dismiss_all()
+        deadline = time.monotonic() + END_S
+        self.children.wait_for(pids, deadline)
+        if self.control is not None:
+            self.control.close()
+        self.hub.peers.close()
+        self.session.remove(is_first=self.is_first)
+        return self._end_reason
+
+    def _info(self) -> m.NodeInfo:
+        return m.NodeInfo(
+            self.hub.node,
+            self.hub.incarnation,
+            self.total,
+            dict(self.total),
+            is_head=self.is_first,
+            socket_dir=self.session.path,
+            pid=os.getpid(),
+            hostname=os.uname().nodename,
+        )
+
+    # ---- connections ---------------------------------------------------------------------------
+
+    def _receive(self, connection: Connection, messages: list[m.Message]) -> None:
+        for message in messages:
+            source = connection.peer
+            assert source is not None
+            if source.process == ANYONE:
+                self._introduce(connection, message)
+                continue
+            handler = self._handlers.get(type(message))
+            if handler is not None:
+                handler(source, message)
+            elif source.process == 0 and self.control is not None:
+                self._from_node(connection, source, message)
+
+    def _introduce(self, connection: Connection, message: m.Message) -> None:
+        """The first message of a process that has no number yet."""
+        if not isinstance(message, m.Register):
+            connection.refuse("register first")
+            return
+        if message.is_driver:
+            process = self.hub.processes.add(0)
+            self._attach_driver(process, message, connection)
+            return
+        found = self.hub.processes.by_start.get(message.start)
+        if found is None or found.is_registered:
+            connection.refuse(f"start {message.start} was not ordered by this node")
+            return
+        self.hub.peers.rename(connection, found.address)
+        connection.send_now(self._registered(found))
+        self.store.handle(store.ProcessJoined(found.number))
+        self.pool.registered(found, message.pid, connection)
+
+    def _attach_driver(
+        self, process: LocalProcess, message: m.Register, connection: Connection
+    ) -> None:
+        process.pid = message.pid
+        process.connection = connection
+        process.is_registered = True
+        self.hub.peers.rename(connection, process.address)
+        try:
+            process.pidfd = os.pidfd_open(message.pid)
+        except OSError:
+            pass  # ended already: its connection says so
+        else:
+            self.reactor.register(process.pidfd, lambda _events: self._driver_gone(process))
+        self.store.handle(store.ProcessJoined(process.number))
+        connection.send_with(self._registered(process), [self.arena.fd])
+
+    def _registered(self, process: LocalProcess) -> m.Registered:
+        root = root_task_id(self.hub.cluster, process.number) if process.is_driver else b""
+        return m.Registered(
+            process.address,
+            self.hub.cluster,
+            self.arena.size_bytes,
+            {"log_to_driver": self.start.settings.log_to_driver},
+            self.total,
+            root,
+            list(self._view.values()),
+        )
+
+    def _closed(self, connection: Connection, reason: str) -> None:
+        peer = connection.peer
+        if peer is None or peer.process == ANYONE:
+            return
+        process = self.hub.local(peer)
+        if process is not None and process.connection is connection:
+            if process.is_driver:
+                self._driver_gone(process)
+            else:
+                self.pool.connection_closed(process)
+        elif peer.process == 0:
+            self.transfer.node_lost(peer.node, f"the connection to node {peer.node[:8]} ended")
+            if self.control is not None:
+                self.control.disconnected(peer.node)
+            elif peer.node == self.head:
+                self.end("the cluster's first node ended")
+
+    # ---- ends of processes ----------------------------------------------------------------------
+
+    def _driver_gone(self, process: LocalProcess) -> None:
+        if process.number not in self.hub.processes.by_number:
+            return
+        if process.pidfd >= 0:
+            self.reactor.unregister(process.pidfd)
+        self.hub.processes.remove(process)
+        process.is_registered = False
+        if process.connection is not None:
+            process.connection.close()
+        if process.pid == self.start.starter_pid:
+            self.end("its driver ended")
+            return
+        self._process_ended(process, m.ExitCause(reason="the driver ended"))
+
+    def worker_registered(self, process: LocalProcess) -> None:
+        """See `PoolListener`."""
+        self.leases.worker_registered(process)
+
+    def worker_missing(self, process: LocalProcess, reason: str, is_env: bool) -> None:
+        """See `PoolListener`."""
+        self.leases.worker_missing(process, reason, is_env)
+
+    def worker_ended(self, process: LocalProcess) -> None:
+        """See `PoolListener`."""
+        assert process.cause is not None
+        self.leases.worker_ended(process)
+        self._process_ended(process, process.cause)
+        try:
+            os.unlink(self.session.socket_path(process.address))
+        except OSError:
+            pass
+
+    def pool_failed(self, reason: str) -> None:
+        """See `PoolListener`."""
+        self.end(f"no worker can be started: {reason}")
+
+    def _process_ended(self, process: LocalProcess, cause: m.ExitCause) -> None:
+        address = process.address
+        self.gathering.process_gone(address)
+        self.store.handle(store.ProcessExited(process.number))
+        self.hub.to_control(m.ProcessGone(address, cause, process.is_driver))
+        self._on_process_died(self.hub.address, m.ProcessDied(address, cause))
+
+    def _on_process_died(self, source: Address, message: m.ProcessDied) -> None:
+        self.hub.broadcast(message)
+        self.store.handle(store.OwnerDied(message.address))
+        self.leases.handle(sched.OwnerGone(message.address))
+
+    def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
+        self._view.pop(message.node, None)
+        self.hub.broadcast(message)
+        self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
+        self.store.node_died(message.node)
+        self.leases.handle(sched.NodeLost(message.node, message.incarnation))
+
+    def _on_leaving(self, source: Address, message: m.ExitProcess) -> None:
+        """A worker announces that it is about to end by itself."""
+        process = self.hub.local(source)
+        if process is not None:
+            process.is_retiring = True
+            process.end_reason = message.reason
+
+    def _on_shut_down(self, source: Address, message: m.ShutDown) -> None:
+        process = self.hub.local(source)
+        if process is None or process.is_driver:
+            self.end(message.reason or "shutdown() was called")
+
+    # ---- the control service -----------------------------------------------------------------------
+
+    def _pass_on(self, source: Address, message: Any) -> None:
+        self.hub.to_control(m.FromProcess(source, message))
+
+    def _send_to_head(self, message: m.Message) -> None:
+        self.hub.send(Address(self.head, 0), message)
+
+    def _at_control(self, message: m.Message) -> None:
+        assert self.control is not None
+        self.control.handle(self.hub.node, message)
+
+    def _from_control(self, message: m.Message) -> None:
+        self._handlers[type(message)](Address(self.head, 0), message)
+
+    def _from_node(self, connection: Connection, source: Address, message: m.Message) -> None:
+        """A message of another node for the control service that lives here."""
+        assert self.control is not None
+        if isinstance(message, m.NodeJoined):
+            self.control.join(message, connection.send)
+            for env in self.environments.known():
+                connection.send(env)
+        else:
+            self.control.handle(source.node, message)
+
+    def _on_to_process(self, source: Address, message: m.ToProcess) -> None:
+        self.hub.send_to(message.target.process, message.message)
+
+    def _on_view(self, source: Address, message: m.ClusterView) -> None:
+        for info in message.nodes:
+            if info.is_alive:
+                self._view[info.node] = info
+        self.leases.handle(sched.ViewChanged(message.nodes))
+
+    def _other_nodes(self) -> list[str]:
+        return [node for node in self._view if node != self.hub.node]
+
+    # ---- environments and output --------------------------------------------------------------------
+
+    def _on_prepare_env(self, source: Address, message: m.PrepareEnv) -> None:
+        if self.environments.prepare(message) and source.node == self.hub.node:
+            for node in self._other_nodes():
+                self.hub.send(Address(node, 0), message)
+
+    def _on_log_lines(self, source: Address, message: m.LogLines) -> None:
+        self._send_lines(message)
+
+    def _send_lines(self, lines: m.LogLines) -> None:
+        if not self.start.settings.log_to_driver:
+            return
+        if not self.is_first:
+            self._send_to_head(lines)
+            return
+        for process in self.hub.processes.drivers():
+            if process.connection is not None:
+                process.connection.send(lines)
+
+
+_CONTROL_REQUESTS = (
+    m.RegisterActor,
+    m.WatchActor,
+    m.FindActor,
+    m.ListActors,
+    m.KillActor,
+    m.ReleaseActor,
+    m.ClusterQuery,
+)
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def become_subreaper() -> None:
+    """Have orphans of this process's children become its own: workers of a dead zygote."""
+    import ctypes
+
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def ignore_terminal() -> None:
+    """A ^C at the driver's terminal is the driver's to handle; SIGTERM ends the node in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+__all__ = ["NodeManager", "become_subreaper", "clock", "ignore_terminal"]

@@ -1,0 +1,27 @@
+"""``freehold settings``: every setting, its value here, and where that came from."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--changed", is_flag=True, help="Only what is not at its default.")
+def command(changed: bool) -> None:
+    """Print every setting, its value, where it came from and what it is for.
+
+    \b
+    A setting is given by a variable or an argument:
+        FREEHOLD_NUM_CPUS=4 freehold settings --changed
+        freehold.init(_system_config={"idle_worker_s": 60})
+    """
+    from freehold._processes.node.settings import NodeSettings
+    from freehold._processes.settings import describe, resolve
+
+    settings, sources = resolve(NodeSettings, {})
+    for setting in describe(NodeSettings, settings, sources):
+        if changed and setting.source == "default":
+            continue
+        value = click.style(repr(setting.value), bold=setting.source != "default")
+        click.echo(f"{setting.name} = {value}  ({setting.source})")
+        click.echo(f"    {setting.text}")
