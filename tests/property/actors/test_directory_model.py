@@ -243,13 +243,32 @@ class DirectoryModel(RuleBasedStateMachine):
                 self.has_process.add(name)
                 address = Address(node, 100 + restart, self.incarnations[node])
                 error = b"e" if how == "raises" else b""
+                heard = {pair: len(states) for pair, states in self.told.items()}
                 self.tell(ActorStarted(actor, restart, address, error))
+                if name in self.taken_back and not error:
+                    now = {pair: len(states) for pair, states in self.told.items()}
+                    assert now == heard, "a placement that was taken back came alive"
         elif how == "no" and name not in self.has_process:
             self.ended(name)
             self.tell(ev.PlacementRejected(node, actor, restart, "no", is_final=False))
         elif how != "no":
             self.ended(name)
             self.tell(ActorEnded(actor, restart, ExitCause(code=1), how == "chose"))
+
+    @precondition(lambda self: any(self.restarts.values()))
+    @rule(data=st.data(), how=st.sampled_from(["started", "ended", "rejected"]))
+    def late_news(self, data: st.DataObject, how: str) -> None:
+        actor = data.draw(st.sampled_from(sorted(a for a, n in self.restarts.items() if n)))
+        old = self.restarts[actor] - 1
+        before = self.directory.snapshot()
+        if how == "started":
+            self.tell(ActorStarted(actor, old, self.processes[0]))
+        elif how == "ended":
+            self.tell(ActorEnded(actor, old, ExitCause(code=1)))
+        else:
+            self.tell(ev.PlacementRejected(NODES[0], actor, old, "no", is_final=True))
+        after = self.directory.snapshot()
+        assert after.ignored_events == before.ignored_events + 1, "late news was believed"
 
     @rule(seconds=st.sampled_from([0.05, 1.0, 6.0]))
     def time_passes(self, seconds: float) -> None:

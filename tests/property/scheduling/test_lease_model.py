@@ -243,6 +243,11 @@ class LeaseModel(RuleBasedStateMachine):
         del self.starts[number]
         self.tell(ev.WorkerStartFailed(number, "no", outcome == "env"))
 
+    @rule()
+    def all_start(self) -> None:
+        for number in sorted(self.starts):
+            self.start_ended_well(number)
+
     def start_ended_well(self, number: int) -> None:
         held, env = self.starts.pop(number)
         self.last_process += 1

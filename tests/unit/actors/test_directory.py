@@ -249,8 +249,8 @@ def test_what_is_said_late_of_an_earlier_placement_is_ignored() -> None:
     world = World()
     world.alive(max_restarts=-1)
     world.tell(ActorEnded(A, 0, CRASH))
-    assert world.tell(ActorEnded(A, 0, CRASH)) == []
     assert world.tell(ActorStarted(A, 0, HOME)) == []
+    assert world.tell(ActorEnded(A, 0, CRASH)) == []
     assert world.tell(ev.PlacementRejected(NODE, A, 0, "no", is_final=True)) == []
     assert world.directory.snapshot().restarting == 1
 
@@ -297,6 +297,17 @@ def test_a_kill_that_allows_it_restarts_once_the_process_has_ended() -> None:
     assert placed(effects) == [(NODE, 1)]
     world.tell(ActorStarted(A, 1, HOME))
     assert states(world.ask(WATCHER, KillActor(A, no_restart=False))) == [(DRIVER, "dead")]
+
+
+def test_an_actor_that_starts_while_it_is_being_killed_is_not_alive() -> None:
+    world = World()
+    world.register(max_restarts=1)
+    world.ask(WATCHER, KillActor(A, no_restart=False))
+    assert world.tell(ActorStarted(A, 0, HOME)) == []
+    assert world.directory.snapshot().restarting == 1
+    effects = world.ask(WATCHER, KillActor(A))
+    assert states(effects) == [(DRIVER, "dead")]
+    assert unplaced(effects) == []
 
 
 def test_a_released_actor_ends_with_a_grace_and_is_not_restarted() -> None:

@@ -109,6 +109,21 @@ def test_owners_of_one_shape_are_served_in_turn() -> None:
     assert order == [900, 901, 900, 901, 900]
 
 
+def test_shapes_that_need_the_same_are_served_in_turn() -> None:
+    world = World(CPU=1)
+    world.want(1, owner=SECOND, key=9)
+    world.start_all()
+    world.want(3)
+    world.want(3, HALF, SECOND)
+    order = []
+    owner, lease = SECOND, 1
+    for _ in range(3):
+        for grant in of(world.tell(ev.LeaseReturned(owner, lease)), ev.GrantLease):
+            order.append(grant.owner.process)
+            owner, lease = grant.owner, grant.lease
+    assert order == [900, 901, 900]
+
+
 def test_a_shape_that_does_not_fit_holds_up_no_other() -> None:
     world = World(CPU=2)
     world.idle(2)
@@ -285,6 +300,8 @@ def test_a_lease_returned_while_blocked_gives_nothing_back_twice() -> None:
     assert world.available == {"CPU": 1}
     world.tell(ev.TaskBlocked(1, False))
     assert world.available == {"CPU": 1}
+    world.want(2)
+    assert world.available == {"CPU": 0}
 
 
 def test_recursion_deeper_than_the_cpus_goes_on() -> None:

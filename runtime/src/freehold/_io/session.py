@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 
 from freehold._core.ids import Address
@@ -54,7 +53,7 @@ class SessionFolder:
             OSError: the folder cannot be made, or another process holds the lock.
         """
         if is_first:
-            with _held(os.path.dirname(self.path)):
+            with _Held(os.path.dirname(self.path)):
                 os.mkdir(self.path, 0o700)
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 self._lock_fd = os.open(os.path.join(self.path, LOCK_NAME), flags, 0o600)
@@ -93,7 +92,7 @@ def make_root(base: str) -> str:
 def sweep(root: str) -> list[str]:
     """Delete the folders of clusters that are no more; returns their names."""
     swept = []
-    with _held(root):
+    with _Held(root):
         for name in sorted(os.listdir(root)):
             path = os.path.join(root, name)
             if not _is_locked(path):
@@ -103,7 +102,9 @@ def sweep(root: str) -> list[str]:
 
 
 def remove_tree(path: str) -> None:
-    """Delete a folder, and the one it is in if that is a cluster's and now empty."""
+    """Delete a folder and all in it, as far as it is there."""
+    import shutil  # 5 ms that no start should wait for
+
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -123,7 +124,7 @@ def _is_locked(path: str) -> bool:
         os.close(fd)
 
 
-class _held:
+class _Held:
     """Holds the lock of a root folder, so that no sweep sees a folder between mkdir and lock."""
 
     def __init__(self, root: str) -> None:

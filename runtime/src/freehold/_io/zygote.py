@@ -296,7 +296,7 @@ def _exit_code_of_failure() -> Iterator[None]:
     except SystemExit as error:
         sys.stdout.flush()
         os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it was, the zygote's code must not go on here
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

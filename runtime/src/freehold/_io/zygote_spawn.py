@@ -42,7 +42,7 @@ class Spawned:
 
 
 def spawn(sys_path: list[str], environment: Mapping[str, str] | None = None) -> Spawned:
-    """Exec a zygote that finds `freehold` on `sys_path`, with this process's environment or another.
+    """Exec a zygote that finds `freehold` on `sys_path`, in this environment or another.
 
     Raises:
         OSError: the interpreter cannot be executed.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from freehold._core.ids import Address, Location
+from freehold._core.ids import Location
 from freehold._core.messages import Arg, Refs
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row, Task
+from freehold._core.ownership.row import FAILED, LOST, PENDING, Row, Task
 
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
@@ -44,8 +44,12 @@ class Arguments:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
 
-    def attach(self, task: Task, given: Given) -> None:
-        """Count a new task's references, and wait for those it needs the values of."""
+    def attach(self, task: Task, given: Given, now: float = 0.0) -> int:
+        """Count a new task's references, and wait for those it needs the values of.
+
+        Returns how many it waits for. If not 0, `Owner.ready_to_run` is called for it, maybe before
+        this returns.
+        """
         owner = self._owner
         arguments: list[tuple[Row, int]] = []
         if given.top_level:
@@ -56,20 +60,19 @@ class Arguments:
             task.message.nested = owner.borrowing.describe(given.nested)
         task.arguments = arguments
         owner.table.attach(task.row, task)
-        self.await_missing(task, now=0.0)
+        return self.await_missing(task, now)
 
     def await_missing(self, task: Task, now: float) -> int:
         """Wait for the arguments that are not there (any more); how many those are."""
-        missing = 0
-        for _at, row, _index in task.top_level or ():
+        is_there = self._owner.recovery.is_there
+        absent = [row for _, row, index in task.top_level or () if not is_there(row, index)]
+        task.missing = len(absent)
+        for row in absent:
             if row.state in (PENDING, LOST):
-                missing += 1
-        task.missing = missing
-        if missing:
-            for _at, row, _index in task.top_level or ():
-                if row.state in (PENDING, LOST):
-                    self._owner.await_row(row, task, now)
-        return missing
+                self._owner.await_row(row, task, now)
+            else:
+                self.arrived(task, now)  # another argument of the same row brought it back
+        return len(absent)
 
     def arrived(self, task: Task, now: float) -> None:
         """One of the arguments a task waited for is known."""
@@ -78,22 +81,28 @@ class Arguments:
             if self.await_missing(task, now) == 0:
                 self._owner.ready_to_run(task, now)
 
-    def fill(self, task: Task, receiver: Address) -> bool:
-        """Put the values into the message about to leave; False if an argument failed.
-
-        Then the task has failed too, with the argument's error.
-        """
+    def fill(self, task: Task) -> bool:
+        """Put the values into the message about to leave; False if one is not there (any more)."""
         args = []
+        covered = []
+        is_there = self._owner.recovery.is_there
         for at, row, index in task.top_level or ():
-            if row.state == FAILED:
-                self._owner.fail(task.row, row.value, 0.0)
-                return False
-            if row.state != READY:
-                self._owner.resubmit(task, 0.0)
+            if row.state == FAILED or not is_there(row, index):
                 return False
             args.append(self._one(at, row, index))
+            if row.nested is not None and index in row.nested:
+                covered.append(row.nested[index][1])
         task.message.args = args
+        task.covered = covered or None
         return True
+
+    def on_unfilled(self, task: Task, now: float) -> None:
+        """A task could not be sent: it fails with its argument's error, or waits for it again."""
+        for _at, row, _index in task.top_level or ():
+            if row.state == FAILED:
+                self._owner.fail(task.row, row.value, now)
+                return
+        self._owner.resubmit(task, now)
 
     def _one(self, at: int | str, row: Row, index: int) -> Arg:
         value: Any = row.output(index)

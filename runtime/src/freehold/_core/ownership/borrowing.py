@@ -26,11 +26,13 @@ from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import IMPLICIT, PENDING, REGISTERED, REGISTERING, Row
 from freehold._core.ownership.table import OwnershipTable
-from freehold.errors import ObjectLostError
+from freehold.errors import ObjectLostError, OwnerDiedError
 
 _entry = Struct("<16sIH")
 
 Continuation = Callable[[], None]
+
+_DEAD_KEPT = 4096
 
 
 def split_ids(packed: bytes) -> list[bytes]:
@@ -41,11 +43,18 @@ def split_ids(packed: bytes) -> list[bytes]:
 class Borrowing:
     """One process's side of the borrowing protocol, as borrower and as owner."""
 
-    def __init__(self, table: OwnershipTable, outbox: Outbox) -> None:
+    def __init__(
+        self, table: OwnershipTable, outbox: Outbox, wake: Callable[[list[Any], float], None]
+    ) -> None:
         self.table = table
         self.outbox = outbox
+        self.wake = wake
         self.supervisor: Address | None = None
+        self.dead: dict[Address, None] = {}
+        """Processes known to have ended, the last `_DEAD_KEPT` of them."""
         self._after: dict[bytes, list[Continuation]] = {}
+        self._asked: dict[bytes, int] = {}
+        """`Borrow`s under way; only the answer to the last one tells that we are counted."""
         self._late: list[tuple[float, Address, bytes]] = []
         self._own = OwnerInfo(table.address)
 
@@ -64,7 +73,8 @@ class Borrowing:
             packed += id_
             packed += number.to_bytes(2, "little")
             if receiver is not None and row.info is None and receiver != table.address:
-                table.borrow(id_, receiver)
+                if receiver not in self.dead:
+                    table.borrow(id_, receiver)
         return Refs(list(owners), bytes(packed))
 
     def meet(self, refs: Refs, source: Address, is_covered: bool) -> list[ObjectRef[Any]]:
@@ -83,9 +93,21 @@ class Borrowing:
             row, output, is_new = table.borrowed(id_, info)
             met.append(table.reference(row, output))
             if row.info is None:
-                if is_new:  # it claims to be ours, and is not known: the value is gone
-                    row.info = info
                 continue
+            if is_new and info.address in self.dead:
+                row.registration = REGISTERED  # nobody is left to register with
+                self._fail(row, OwnerDiedError(
+                    object_id=id_.hex(), owner=str(info.address), reason="its owner died before"
+                ))  # fmt: skip
+                continue
+            if row.info.address != info.address:
+                # It was handed over since we met it first, and we go on by way of the first owner,
+                # which counts us and is counted. The new one counts us too if it sent this.
+                if info.address == source and not is_covered:
+                    self.outbox.send(source, Return(id_))
+                if row.registration != IMPLICIT or row.state != PENDING:
+                    continue
+                info = row.info
             if info.address == source:
                 if not is_covered:
                     row.registration = REGISTERED
@@ -97,9 +119,14 @@ class Borrowing:
                 row.registration = REGISTERING
                 row.borrow_count += 1
                 unregistered.setdefault(info.address, bytearray()).extend(id_)
-        for owner, ids in unregistered.items():
-            self.outbox.send(owner, Borrow(bytes(ids)))
+        self._register(unregistered)
         return met
+
+    def _register(self, unregistered: dict[Address, bytearray]) -> None:
+        for owner, ids in unregistered.items():
+            for id_ in split_ids(ids):
+                self._asked[id_] = self._asked.get(id_, 0) + 1
+            self.outbox.send(owner, Borrow(bytes(ids)))
 
     def after_registration(self, refs: list[ObjectRef[Any]], then: Continuation) -> None:
         """Call `then()` once every owner of `refs` counts this process (at once if all do)."""
@@ -126,6 +153,20 @@ class Borrowing:
         for id_ in waiting:
             self._after.setdefault(id_, []).append(one_more)
 
+    def finish(
+        self,
+        rows: list[tuple[Row, int]],
+        source: Address,
+        then: Callable[[list[bytes] | None], None],
+    ) -> None:
+        """A task of `source` that was given `rows` has ended: call `then(kept)` to answer it.
+
+        That waits until the owners of those still held have counted this process, because with the
+        answer `source` may let them go. What is kept is told as it stands *then*: a reference that
+        is let go while the answer waits was never counted by `source`.
+        """
+        self.after_rows(rows, lambda: then(self.kept(rows, source)))
+
     def kept(self, refs: list[tuple[Row, int]], source: Address) -> list[bytes] | None:
         """Which references of a finished task's arguments this process still holds.
 
@@ -149,8 +190,7 @@ class Borrowing:
                 row.registration = REGISTERING
                 row.borrow_count += 1
                 by_owner.setdefault(row.info.address, bytearray()).extend(row.object_id(0))
-        for owner, packed in by_owner.items():
-            self.outbox.send(owner, Borrow(bytes(packed)))
+        self._register(by_owner)
 
     # ---- as borrower -----------------------------------------------------------------------------
 
@@ -166,11 +206,16 @@ class Borrowing:
             self._registered(id_)
         for id_ in split_ids(message.gone):
             known = self.table.by_id.get(id_)
-            if known is not None and known[0].info is not None:
+            is_last = self._asked.get(id_, 0) <= 1
+            if is_last and known is not None and known[0].info is not None:
                 self._gone(known[0])
             self._registered(id_)
 
     def _registered(self, id_: bytes) -> None:
+        more = self._asked.pop(id_, 1) - 1
+        if more:
+            self._asked[id_] = more
+            return
         known = self.table.by_id.get(id_)
         if known is not None and known[0].registration == REGISTERING:
             known[0].registration = REGISTERED
@@ -181,11 +226,25 @@ class Borrowing:
         row.registration = IMPLICIT
         row.borrow_count = 0
         if row.state == PENDING:
-            error = ObjectLostError(
-                object_id=row.object_id(0).hex(),
-                reason="its owner no longer knows it: every counted reference had ended",
+            self._fail(
+                row,
+                ObjectLostError(
+                    object_id=row.object_id(0).hex(),
+                    reason="its owner no longer knows it: every counted reference had ended",
+                ),
             )
-            self.outbox.woken.extend(self.table.fail(row, error) or ())  # type: ignore[arg-type]
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        self.wake(self.table.fail(row, error) or [], 0.0)  # type: ignore[arg-type]
+
+    def on_owner_gone(self, row: Row) -> None:
+        """The owner of a borrowed object has ended: no answer to a registration will come."""
+        row.registration = REGISTERED
+        row.borrow_count = 0
+        id_ = row.object_id(0)
+        self._asked.pop(id_, None)
+        for then in self._after.pop(id_, ()):
+            then()
 
     def flush_returned(self) -> None:
         """Tell owners of the borrowed objects that are out of scope here."""
@@ -204,6 +263,8 @@ class Borrowing:
 
     def on_borrow(self, source: Address, message: Borrow) -> None:
         """A process holds references to our objects."""
+        if source in self.dead:
+            return
         known, gone = bytearray(), bytearray()
         for id_ in split_ids(message.ids):
             (known if self.table.borrow(id_, source) else gone).extend(id_)
@@ -219,6 +280,9 @@ class Borrowing:
 
         It may have passed references on, and the receivers' `Borrow` may still be under way.
         """
+        self.dead[borrower] = None
+        if len(self.dead) > _DEAD_KEPT:
+            del self.dead[next(iter(self.dead))]
         held = [
             id_
             for id_, (row, index) in self.table.by_id.items()
@@ -229,6 +293,17 @@ class Borrowing:
                 self.table.give_back(id_, borrower, is_dead=True)
             else:
                 self._late.append((now + LATE_BORROW_S, borrower, id_))
+
+    def on_node_died(self, node: str, now: float) -> None:
+        """All processes of a node have ended."""
+        borrowers = {
+            borrower: None
+            for row, _ in self.table.by_id.values()
+            for borrower, _index in row.borrowers or ()
+            if borrower.node == node
+        }
+        for borrower in borrowers:
+            self.on_borrower_died(borrower, now, is_clean=False)
 
     def on_deadline(self, now: float) -> None:
         """Graces that are over."""

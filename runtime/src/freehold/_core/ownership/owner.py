@@ -11,6 +11,7 @@ It holds values only as blobs and locations and never unpickles.
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from typing import Any
 
 from freehold._core.ids import Address, Location
@@ -60,7 +61,7 @@ class Owner:
         self.address = address
         self.outbox = Outbox(node_manager)
         self.table = OwnershipTable(address)
-        self.borrowing = Borrowing(self.table, self.outbox)
+        self.borrowing = Borrowing(self.table, self.outbox, self.wake)
         self.leasing = Leasing(self)
         self.arguments = Arguments(self)
         self.recovery = Recovery(self)
@@ -69,6 +70,11 @@ class Owner:
         self.tasks_finished = 0
         self.sends: list[tuple[Lease, Task]] = []
         """Assignments that `send_all` turns into messages."""
+        self.final_error: BaseException | None = None
+        """Set once the cluster is gone."""
+        self._is_sending = False
+        self._waking: deque[Any] = deque()
+        self._is_waking = False
 
     # ---- submitting --------------------------------------------------------------------------
 
@@ -101,8 +107,7 @@ class Owner:
             row.task = task
         else:
             task.spec_bytes = len(given.payload)
-            self.arguments.attach(task, given)
-            if task.missing:
+            if self.arguments.attach(task, given, now):
                 return row
         queue.push(task, self.sends)
         if self.sends:
@@ -113,6 +118,9 @@ class Owner:
 
     def ready_to_run(self, task: Task, now: float) -> None:
         """Every argument of a task is known."""
+        if self.final_error is not None:
+            self.fail(task.row, self.final_error, now)
+            return
         if task.actor is not None:
             self.actors.push_ready(task.actor)
             return
@@ -122,12 +130,28 @@ class Owner:
         self.leasing.ask(queue, now)
 
     def send_all(self) -> None:
-        """Turn assignments into messages, with the code a worker does not have yet."""
-        sends = self.sends
+        """Turn assignments into messages, with the code a worker does not have yet.
+
+        In the order they were made, also those made on the way: the oldest in flight on a lease
+        must be the first that its worker got.
+        """
+        if self._is_sending:
+            return
+        self._is_sending = True
+        try:
+            while self.sends:
+                sends, self.sends = self.sends, []
+                self._send(sends)
+        finally:
+            self._is_sending = False
+
+    def _send(self, sends: list[tuple[Lease, Task]]) -> None:
         outbox = self.outbox
         for lease, task in sends:
-            if task.top_level is not None and not self.arguments.fill(task, lease.worker):
-                lease.inflight.pop(task.row.key, None)
+            if task.top_level is not None and not self.arguments.fill(task):
+                lease.queue.not_sent(lease, task)
+                self.arguments.on_unfilled(task, 0.0)
+                lease.queue.pump(self.sends)  # its place is free again
                 continue
             entry = task.entry
             if entry is not None and entry.number not in lease.functions:
@@ -138,7 +162,6 @@ class Owner:
                     DefineFunction(entry.number, entry.name, entry.blob, entry.max_calls),
                 )
             outbox.messages.append((lease.worker, task.message, len(lease.inflight) == 1))
-        sends.clear()
 
     # ---- what workers say --------------------------------------------------------------------
 
@@ -148,10 +171,10 @@ class Owner:
         """The task that a worker's answer is about, if it is still waited for."""
         lease = self.leasing.leases.get(source)
         if lease is None:
-            return self.actors.finish(source, key)
+            return self.actors.finish(source, key, attempt)
         task = lease.inflight.get(key)
         if task is None:
-            return self.actors.finish(source, key)
+            return self.actors.finish(source, key, attempt)
         if task.message.attempt != attempt:
             return None
         queue = lease.queue
@@ -173,12 +196,14 @@ class Owner:
         """An answer with several, stored, or reference-holding outputs."""
         task = self.finish(source, message.key, message.attempt, message.run_us, now)
         if task is None:
+            self._discard(source, message)
             return
         self._count_kept(source, message.kept)
         row = task.row
         row.is_dynamic = message.dynamic
+        met: list[ObjectRef[Any]] = []
         for adopted in message.adopted or ():
-            self.recovery.adopt(adopted, source, task)
+            met += self.recovery.adopt(adopted, source, task)
         nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
         values: list[Any] | Packed
         outputs: dict[int, Refs | None]
@@ -191,7 +216,6 @@ class Owner:
             found = message.outputs or []
             values = [o.blob if o.blob is not None else o.location for o in found]
             outputs = {i: o.nested for i, o in enumerate(found) if o.nested is not None}
-        met: list[ObjectRef[Any]] = []
         for index, refs in outputs.items():
             if refs is not None:
                 inside = self.borrowing.meet(refs, source, is_covered=False)
@@ -205,6 +229,18 @@ class Owner:
         waiters = self.table.complete_with(row, values, nested or None, keep)
         if waiters is not None:
             self.wake(waiters, now)
+
+    def _discard(self, source: Address, message: DoneWith) -> None:
+        """An answer that nobody waits for any more: let go of what came with it."""
+        outputs = [*(message.outputs or ()), *(a.output for a in message.adopted or ())]
+        found = [message.packed, *(output.location for output in outputs)]
+        self.table.released += [location for location in found if location is not None]
+        refs = [*(message.packed_nested or {}).values(), *(output.nested for output in outputs)]
+        for inside in refs:
+            if inside is not None:
+                self.borrowing.meet(inside, source, is_covered=False)  # and drop them
+        if message.wants_taken:
+            self.outbox.send(source, TakenResult(message.key))
 
     def on_failed(self, source: Address, message: Failed, now: float) -> None:
         """A task ended with an exception."""
@@ -231,7 +267,9 @@ class Owner:
         if lease is None:
             return
         was_recall = lease.is_recalling
-        lease.queue.take_back(lease, message.keys)
+        for task in lease.queue.take_back(lease, message.keys):
+            if task.is_cancelled:
+                self.retry(task, None, now)
         if not was_recall and lease.inflight:
             lease.is_blocked = True
         lease.queue.pump(self.sends)
@@ -241,15 +279,27 @@ class Owner:
     # ---- resolving ---------------------------------------------------------------------------
 
     def wake(self, waiters: list[Any], now: float) -> None:
-        """A row was resolved: tasks that waited for it may run, threads are told by the shell."""
-        woken = self.outbox.woken
-        for waiter in waiters:
-            if type(waiter) is Task:
-                self.arguments.arrived(waiter, now)
-            elif type(waiter) is tuple:
-                self._answer(waiter[0], waiter[1], waiter[2])
-            else:
-                woken.append(waiter)
+        """A row was resolved: tasks that waited for it may run, threads are told by the shell.
+
+        What that resolves in turn is put in line, not called: a chain of a thousand tasks that fail
+        with the first one's error must not be a thousand calls deep.
+        """
+        waking = self._waking
+        waking.extend(waiters)
+        if self._is_waking:
+            return
+        self._is_waking = True
+        try:
+            while waking:
+                waiter = waking.popleft()
+                if type(waiter) is Task:
+                    self.arguments.arrived(waiter, now)
+                elif type(waiter) is tuple:
+                    self._resolve(*waiter, now)
+                else:
+                    self.outbox.woken.append(waiter)
+        finally:
+            self._is_waking = False
 
     def await_row(self, row: Row, waiter: Any, now: float) -> None:
         """Tell `waiter` when the row is resolved; it is not yet. Brings back a lost value."""
@@ -283,6 +333,8 @@ class Owner:
 
     def resubmit(self, task: Task, now: float) -> None:
         """Send a task once more, as its next attempt, when its arguments are there."""
+        if task.actor is not None and not self.actors.put_back(task, now):
+            return
         task.message.attempt += 1
         options = task.message.options
         if options is not None:
@@ -302,20 +354,22 @@ class Owner:
         row, index = known
         if message.lost_location is not None and row.state == READY:
             self.recovery.lose_location(row, index, message.lost_location)
-        if row.state in (READY, FAILED):
-            self._answer(source, row, index)
+        self._resolve(source, row, index, now)
+
+    def _resolve(self, borrower: Address, row: Row, index: int, now: float) -> None:
+        if borrower in self.borrowing.dead:
+            return
+        if self.recovery.is_there(row, index):
+            self._answer(borrower, row, index)
         else:
-            self.await_row(row, (source, row, index), now)
+            self.await_row(row, (borrower, row, index), now)
 
     def _answer(self, borrower: Address, row: Row, index: int) -> None:
         id_ = row.object_id(index)
         if row.state == FAILED:
             self.outbox.send(borrower, Resolved(id_, "failed", self.error_blob(row.value)), True)
             return
-        value = row.output(index) if row.value is not None else None
-        if value is None and row.value is None:
-            self.outbox.send(borrower, Resolved(id_, "gone"), True)
-            return
+        value = row.output(index)
         nested = None
         if row.nested is not None and index in row.nested:
             # Counted for the receiver as it is sent: those we own; others it registers itself
@@ -335,6 +389,8 @@ class Owner:
         """The owner answered."""
         known = self.table.by_id.get(message.id)
         if known is None or known[0].info is None or known[0].state != PENDING:
+            if message.nested is not None:
+                self.borrowing.meet(message.nested, source, is_covered=False)  # and give them back
             return
         row = known[0]
         row.key = -1
@@ -366,6 +422,8 @@ class Owner:
         if where is None and task.actor is not None and row.key in task.actor.inflight:
             where = task.actor.address
         if where is None:
+            if task.actor is not None:
+                self.actors.withdraw(task)
             self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
         else:
             task.retries_left = 0
@@ -393,6 +451,7 @@ class Owner:
             if table.released:
                 self._release_ranges()
             if table.returned:
+                self.actors.forget(table.returned)
                 self.borrowing.flush_returned()
             while table.ended_actors:
                 self.actors.on_handle_ended(table.ended_actors.pop())
@@ -406,6 +465,7 @@ class Owner:
 
     def fail_all(self, error: BaseException) -> None:
         """The cluster is gone: whatever is pending fails."""
+        self.final_error = error
         for task in self.leasing.take_all():
             self.fail(task.row, error, 0.0)
         self.actors.fail_all(error)
@@ -416,6 +476,7 @@ class Owner:
     def on_process_died(self, address: Address, cause: ExitCause, now: float) -> None:
         """A process ended: a borrower of ours, or an owner of what we borrow."""
         is_clean = cause.code == 0
+        self.leasing.on_worker_died(address, cause, now)
         self.borrowing.on_borrower_died(address, now, is_clean)
         self.handing.forget(address)
         self.recovery.on_owner_died(address, cause, now)

@@ -186,7 +186,12 @@ class ShapeQueue:
             return None
         busiest = max(self.leases, key=lambda lease: len(lease.inflight))
         waiting = len(busiest.inflight) - 1
-        if waiting < 1 or busiest.is_recalling or busiest.is_broken or now - busiest.progress_at < WINDOW_US / 1e6:
+        if (
+            waiting < 1
+            or busiest.is_recalling
+            or busiest.is_broken
+            or now - busiest.progress_at < WINDOW_US / 1e6
+        ):
             return None
         busiest.is_recalling = True
         keys = list(busiest.inflight)

@@ -8,12 +8,14 @@ task's own retries, and go through the same queues as other work.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address, Location
 from freehold._core.limits import LINEAGE_BYTES, RECONSTRUCTION_ATTEMPTS
-from freehold._core.messages import Adopted, ExitCause, Resolve
-from freehold._core.ownership.row import LOST, PENDING, READY, Packed, Row, Task
+from freehold._core.messages import Adopted, ExitCause, Resolve, Return
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
 from freehold.errors import (
     ObjectLostError,
     ObjectReconstructionFailedError,
@@ -33,14 +35,36 @@ class Recovery:
         self._owner = owner
         self._attempts: dict[bytes, int] = {}
         self._stored: dict[Row, None] = {}
+        self._to_recover: deque[Row] = deque()
+        self._is_recovering = False
+        self._has_evicted = False
         self.lineage_limit = LINEAGE_BYTES
 
     def may_keep(self, task: Task) -> bool:
-        """Whether a task that ended with stored outputs is kept, within the lineage budget."""
+        """Whether a task that ended with stored outputs is kept, within the lineage budget.
+
+        One that its user wants executed at most once is not.
+        """
         self.note_stored(task.row)
-        if task.retries_left == 0 and task.message.attempt == 0 and task.entry is None:
+        if not task.may_repeat:
             return False
-        return self._owner.table.lineage_bytes + task.spec_bytes <= self.lineage_limit
+        if self._owner.table.lineage_bytes + task.spec_bytes <= self.lineage_limit:
+            return True
+        self._has_evicted = True
+        return False
+
+    def is_there(self, row: Row, index: int) -> bool:
+        """Whether an output is resolved and its value can be had.
+
+        One of several that was out of scope, and is wanted again by a task that is executed again,
+        is taken as lost, and the others with it: their task makes all of them.
+        """
+        if row.state != READY:
+            return row.state == FAILED
+        if type(row.value) is list and row.counts is not None and row.value[index] is None:
+            self._owner.table.lose(row)
+            return False
+        return True
 
     def note_stored(self, row: Row) -> None:
         """A row that has a value in some node's arena."""
@@ -54,35 +78,46 @@ class Recovery:
             return
         if row.info is None:
             self.lose_location(row, index, location)
-        else:
+        elif row.value == location:
             row.state = PENDING
             row.value = None
             row.key = -2
             lost = Resolve(row.object_id(0), location)
             self._owner.outbox.send(row.info.address, lost, True)
 
-    def adopt(self, adopted: Adopted, source: Address, creator: Task) -> None:
-        """Own from now on what the finishing worker owned and returned to us."""
+    def adopt(self, adopted: Adopted, source: Address, creator: Task) -> list[ObjectRef[Any]]:
+        """Own from now on what the finishing worker owned and returned to us.
+
+        Returns the references inside it, which the worker holds until we have registered for them.
+        """
         owner = self._owner
         known = owner.table.by_id.get(adopted.id)
         row = known[0] if known is not None else owner.table.new_adopted(adopted.id, creator)
         if row.info is not None:
             # We borrowed it from the worker before: the same row is the owner's now.
+            if row.borrow_count:
+                back = Return(adopted.id * row.borrow_count)
+                owner.outbox.send(row.info.address, back)
             row.info = None
             owner.table.borrowed_rows -= 1
             row.borrow_count = 0
         output = adopted.output
         value = output.blob if output.location is None else output.location
+        met: list[ObjectRef[Any]] = []
         nested = None
         if output.nested is not None:
             met = owner.borrowing.meet(output.nested, source, is_covered=False)
             nested = {0: (output.nested, met)}
         owner.table.borrow(adopted.id, source)  # the worker holds it until it says otherwise
-        if row.state == PENDING:
+        if row.state in (PENDING, LOST) and row.task is None:
             waiters = owner.table.complete_with(row, [value], nested, keep_task=False)
             owner.wake(waiters or [], 0.0)
-        if output.location is not None:
-            self._stored[row] = None
+            if output.location is not None:
+                self._stored[row] = None
+        elif output.location is not None and output.location != row.value:
+            # Its creator was executed again though we still have the first one's.
+            owner.table.keep_stale(row, [output.location])
+        return met
 
     # ---- losing ------------------------------------------------------------------------------
 
@@ -95,30 +130,48 @@ class Recovery:
         """A worker could not get an argument: bring it back, then send the task again."""
         owner = self._owner
         known = owner.table.by_id.get(id_)
-        if known is not None and known[0].state == READY:
-            owner.table.lose(known[0])
-            if known[0].info is not None:
-                known[0].state = PENDING
-                known[0].key = -1
+        for arg in task.message.args or ():
+            # What could not be read is what was sent; the row may know of a better copy by now.
+            if known is not None and arg.location is not None and arg.ref.packed[:-2] == id_:
+                self.unreadable(*known, arg.location)
         attempts = self._attempts.get(id_, 0) + 1
         self._attempts[id_] = attempts
-        if known is None or attempts > RECONSTRUCTION_ATTEMPTS * 4:
+        if task.is_cancelled:
+            owner.retry(task, error, now)
+        elif known is None or attempts > RECONSTRUCTION_ATTEMPTS * 4:
             owner.fail(task.row, error, now)
         else:
             owner.resubmit(task, now)
 
     def recover(self, row: Row, now: float) -> None:
-        """Bring back a lost value, or resolve its row with why that is impossible."""
+        """Bring back a lost value, or resolve its row with why that is impossible.
+
+        Lost arguments of its task are put in line: a chain of them may be long.
+        """
+        self._to_recover.append(row)
+        if self._is_recovering:
+            return
+        self._is_recovering = True
+        try:
+            while self._to_recover:
+                self._recover(self._to_recover.popleft(), now)
+        finally:
+            self._is_recovering = False
+
+    def _recover(self, row: Row, now: float) -> None:
         owner = self._owner
         if row.state != LOST:
             return
         id_ = row.object_id(0)
         if row.task is None:
-            reason = "it was made by put() or an actor, so there is no task to run again"
+            reason = (
+                "it was made by put(), by an actor or by a task with max_retries=0, "
+                "so there is no task to run again"
+            )
             error: ObjectLostError = ObjectReconstructionFailedError(
                 object_id=id_.hex(), owner=str(owner.address), reason=reason
             )
-            if row.info is None and row.first_index == 0 and row.parent:
+            if self._has_evicted and row.first_index == 0 and row.parent:
                 error = ObjectReconstructionFailedLineageEvictedError(
                     object_id=id_.hex(),
                     owner=str(owner.address),
@@ -151,9 +204,7 @@ class Recovery:
                 row.key = -1
                 row.value = None
             else:
-                self._owner.table.lose(row)
-                if row.count == 0 and row.task is None:
-                    continue
+                table.lose(row)
         for row in borrowed:
             info = row.info
             if info is not None and info.address.node == node:
@@ -167,8 +218,10 @@ class Recovery:
 
     def _fail_orphan(self, row: Row, address: Address, cause: ExitCause, now: float) -> None:
         if row.state == READY and type(row.value) is bytes:
+            self._owner.borrowing.on_owner_gone(row)
             return  # an inline value is here already
         row.borrow_count = 0
+        self._owner.borrowing.on_owner_gone(row)
         error = OwnerDiedError(
             object_id=row.object_id(0).hex(),
             owner=str(address),

@@ -83,7 +83,8 @@ def check_tables(scheduler: LeaseScheduler) -> None:
     SCH-1: free amounts and devices are the total less what workers and starts hold.
     SCH-2: nothing but CPU is ever overcommitted, and CPU only while tasks that waited go on.
     SCH-3: every lease has one worker and one owner, who both know it.
-    SCH-4: what waits of a demand is what was wanted and not answered; a line counts its waiters.
+    SCH-4: what waits of a demand is what was wanted, not answered and not being started for it; a
+    line counts its waiters.
     SCH-5: an idle worker holds nothing; one with devices is never idle.
     SCH-6: an actor placement waits, is being started, or has a process of its own.
     SCH-7: the counts of worker states are those of the workers.
@@ -146,6 +147,8 @@ def _check_lines(scheduler: LeaseScheduler) -> None:
         for demand in row.demands.values():
             due = max(0, demand.wanted - demand.answered - demand.binding)
             check(demand.waiting == due, "SCH-4", f"{demand} should have {due} waiting")
+            starts = [s for s in scheduler.pool.starts.values() if s.waiter is demand]
+            check(demand.binding == len(starts), "SCH-4", f"{demand} has {len(starts)} starts")
             if due:
                 waiting[demand.name] = due
     for placement in scheduler.placements.values():
@@ -172,7 +175,8 @@ def _check_workers(scheduler: LeaseScheduler) -> None:
     for worker in scheduler.pool.by_process.values():
         counts[worker.state] += 1
         if worker.state == IDLE:
-            empty = not worker.shape and not worker.gpus and worker.demand is None
+            empty = not worker.shape and not worker.gpus and not worker.is_blocked
+            empty = empty and worker.demand is None and worker.placement is None
             check(empty, "SCH-5", f"idle process {worker.process} holds {worker.shape}")
         if worker.state == ACTOR:
             check(worker.placement is not None, "SCH-6", f"process {worker.process} is no actor")

@@ -59,7 +59,7 @@ class ControlService:
             m.ProcessGone: self._process_gone,
         }
 
-    # ---- nodes ---------------------------------------------------------------------------------
+    # ---- nodes -----------------------------------------------------------------------------------
 
     def join(self, message: m.NodeJoined, send: Send) -> None:
         """A node manager reports its node; `send` is the way back to it."""
@@ -125,7 +125,7 @@ class ControlService:
             del self._links[info.node]
             self._member(member_events.NodeLost(info.node, reason, info.incarnation))
 
-    # ---- messages ------------------------------------------------------------------------------
+    # ---- messages --------------------------------------------------------------------------------
 
     def _from_process(self, node: str, message: m.FromProcess) -> None:
         inner = message.message

@@ -1,8 +1,8 @@
 """Starts a node process and waits until it can be attached to.
 
-The node process is exec'ed with nothing of this process but its environment: settings and `sys.path`
-go over standard input, answers come over a socket that both keep open. Its closing is what ends the
-cluster, so it needs no orderly `stop()` to leave nothing behind; `stop()` is for waiting until it has.
+The node process is exec'ed with nothing of this process but its environment: settings and
+`sys.path` go over standard input, answers come over a socket that both keep open. Its closing is
+what ends the cluster: nothing stays behind without an orderly `stop()`, which is for waiting.
 """
 
 from __future__ import annotations

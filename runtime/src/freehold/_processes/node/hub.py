@@ -42,7 +42,7 @@ class Hub:
         return self.processes.by_number.get(address.process)
 
     def send(self, address: Address, message: Message) -> bool:
-        """Send to a process that is connected, or to another node's manager; False if it is gone."""
+        """Send to a connected process or another node's manager; False if it is gone."""
         connection = self.peers.get(address)
         if connection is None and address.process == 0 and address != self.address:
             connection = self._connect(address)

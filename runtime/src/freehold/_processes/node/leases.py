@@ -73,7 +73,7 @@ class LeaseDesk:
             self._doers[type(effect)](effect)
         self._alarm.arm(self.scheduler.next_deadline())
 
-    # ---- messages ------------------------------------------------------------------------------
+    # ---- messages --------------------------------------------------------------------------------
 
     def _on_demand(self, source: Address, message: m.LeaseDemand) -> None:
         self.handle(
@@ -140,7 +140,7 @@ class LeaseDesk:
         self.handle(ev.WorkerExited(process.number, process.cause, process.is_retiring))
         self.handle(ev.OwnerGone(process.address))
 
-    # ---- effects -----------------------------------------------------------------------------------
+    # ---- effects ---------------------------------------------------------------------------------
 
     def _grant(self, effect: ev.GrantLease) -> None:
         granted = m.LeaseGranted(

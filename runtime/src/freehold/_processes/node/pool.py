@@ -71,7 +71,7 @@ class WorkerPool:
         self._base_failures = 0
         self.is_stopping = False
 
-    # ---- starting ------------------------------------------------------------------------------
+    # ---- starting --------------------------------------------------------------------------------
 
     def start(self, worker: WorkerStart, env_vars: dict[str, str]) -> None:
         """Fork a worker with variables of its own; its record is there at once."""
@@ -118,7 +118,7 @@ class WorkerPool:
         for process in list(self._processes.by_start.values()):
             self.kill(process, "its cluster ended")
 
-    # ---- what the zygotes say ---------------------------------------------------------------------
+    # ---- what the zygotes say --------------------------------------------------------------------
 
     def zygote_ready(self, client: ZygoteClient, preload_ms: float) -> None:
         """See `ZygoteListener`."""
@@ -179,7 +179,7 @@ class WorkerPool:
                     self.worker_exited(process.start, pid, os.WEXITSTATUS(status), None)
                 return
 
-    # ---- ends ----------------------------------------------------------------------------------
+    # ---- ends ------------------------------------------------------------------------------------
 
     def connection_closed(self, process: LocalProcess) -> None:
         """A worker's connection came to its end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import traceback
 
 import msgspec
@@ -45,7 +46,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
     _tell(channel, NodeReady(cluster, node, path, os.getpid()))
     manager.watch_starter(channel)
     if manager.is_first:
-        manager.reactor.call_later(SWEEP_AFTER_S, lambda: session.sweep(root))
+        manager.reactor.call_later(SWEEP_AFTER_S, lambda: _sweep(root))
     gc.collect()
     gc.freeze()
     try:
@@ -56,6 +57,11 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         raise
     finally:
         manager.close()
+
+
+def _sweep(root: str) -> None:
+    for name in session.sweep(root):
+        print(f"swept what was left of cluster {name}", file=sys.stderr)  # noqa: T201 - the log
 
 
 def _to_log(folder: SessionFolder) -> None:

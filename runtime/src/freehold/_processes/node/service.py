@@ -131,7 +131,7 @@ class NodeManager:
             self._handlers[kind] = self._pass_on
         self.environments.add(spawned, self.pool)
 
-    # ---- from start to end -------------------------------------------------------------------------
+    # ---- from start to end -----------------------------------------------------------------------
 
     def begin(self) -> None:
         """Listen, join the cluster, start the first workers."""
@@ -147,9 +147,7 @@ class NodeManager:
 
     def watch_starter(self, channel: int) -> None:
         """End the node when the channel to whoever started it closes."""
-        self.reactor.register(
-            channel, lambda _events: self.end("the process that started it ended")
-        )
+        self.reactor.register(channel, lambda _events: self.end("its starter ended"))
 
     def end(self, reason: str) -> None:
         """Leave the loop; `close` does the rest."""
@@ -184,7 +182,7 @@ class NodeManager:
             hostname=os.uname().nodename,
         )
 
-    # ---- connections ---------------------------------------------------------------------------
+    # ---- connections -----------------------------------------------------------------------------
 
     def _receive(self, connection: Connection, messages: list[m.Message]) -> None:
         for message in messages:
@@ -262,7 +260,7 @@ class NodeManager:
             elif peer.node == self.head:
                 self.end("the cluster's first node ended")
 
-    # ---- ends of processes ----------------------------------------------------------------------
+    # ---- ends of processes -----------------------------------------------------------------------
 
     def _driver_gone(self, process: LocalProcess) -> None:
         if process.number not in self.hub.processes.by_number:
@@ -331,7 +329,7 @@ class NodeManager:
         if process is None or process.is_driver:
             self.end(message.reason or "shutdown() was called")
 
-    # ---- the control service -----------------------------------------------------------------------
+    # ---- the control service ---------------------------------------------------------------------
 
     def _pass_on(self, source: Address, message: Any) -> None:
         self.hub.to_control(m.FromProcess(source, message))
@@ -368,7 +366,7 @@ class NodeManager:
     def _other_nodes(self) -> list[str]:
         return [node for node in self._view if node != self.hub.node]
 
-    # ---- environments and output --------------------------------------------------------------------
+    # ---- environments and output -----------------------------------------------------------------
 
     def _on_prepare_env(self, source: Address, message: m.PrepareEnv) -> None:
         if self.environments.prepare(message) and source.node == self.hub.node:

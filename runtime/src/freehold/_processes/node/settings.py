@@ -21,7 +21,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a user can choose about a node; `freehold settings` prints all of it."""
 
     num_cpus: float | None = None
-    """CPUs to give to tasks; by default those this process may use, by affinity and cgroup quota."""
+    """CPUs to give to tasks; by default what affinity and cgroup quota let this process use."""
 
     num_gpus: int | None = None
     """GPUs to give to tasks; by default those whose device files are there."""
@@ -47,7 +47,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     long."""
 
     replica_keep_s: float = 30.0
-    """Seconds an unused copy of another node's object is kept, so that a node at rest holds none."""
+    """Seconds an unused copy of another node's object is kept; a node at rest holds none."""
 
     idle_worker_s: float = 5.0
     """Seconds an idle worker above `idle_workers` is kept, because bursts come in seconds."""

@@ -33,7 +33,7 @@ class StoreDesk:
         self._arena = arena
         self.puller: Puller
         self.machine = StoreMachine(store_settings(hub.settings))
-        self._alarm = clock.MachineAlarm(hub.reactor, lambda: self.handle(ev.DeadlineReached()))
+        self._alarm = clock.MachineAlarm(hub.reactor, self._on_due)
         self._doers: dict[type, Any] = {
             ev.DecommitPages: lambda effect: arena.decommit(effect.offset, effect.length),
             ev.SegmentGranted: self._granted,
@@ -77,6 +77,9 @@ class StoreDesk:
         self._alarm.arm(self.machine.next_deadline())
         return effects
 
+    def _on_due(self) -> None:
+        self.handle(ev.DeadlineReached())
+
     def used_bytes(self) -> int:
         """Bytes in use, for reports."""
         return self.machine.snapshot().in_use_bytes
@@ -87,7 +90,7 @@ class StoreDesk:
             if holding.owner.node == node:
                 self.handle(ev.OwnerDied(holding.owner))
 
-    # ---- messages ------------------------------------------------------------------------------
+    # ---- messages --------------------------------------------------------------------------------
 
     def _on_create(self, source: Address, message: m.CreateSegment) -> None:
         self.handle(
@@ -123,7 +126,7 @@ class StoreDesk:
     def _on_view_released(self, source: Address, message: m.ViewReleased) -> None:
         self.handle(ev.ViewReleased(source.process, message.segment, message.offset))
 
-    # ---- effects -------------------------------------------------------------------------------
+    # ---- effects ---------------------------------------------------------------------------------
 
     def _granted(self, effect: ev.SegmentGranted) -> None:
         granted = m.SegmentGranted(

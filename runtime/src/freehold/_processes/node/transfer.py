@@ -80,7 +80,7 @@ class Transfer:
             if pull.key[0] == node:
                 self._fail(request, reason)
 
-    # ---- receiving -----------------------------------------------------------------------------
+    # ---- receiving -------------------------------------------------------------------------------
 
     def _on_chunk(self, source: Address, message: m.Chunk) -> None:
         pull = self._pulls.get(message.request)
@@ -97,9 +97,7 @@ class Transfer:
         pull.received = end
         if message.is_last:
             if end < pull.size:
-                self._fail(
-                    message.request, f"node {source.node[:8]} sent {end} of {pull.size} bytes"
-                )
+                self._fail(message.request, f"its node sent {end} of {pull.size} bytes")
                 return
             del self._pulls[message.request]
             self._store.handle(ev.PullFinished(pull.key))
@@ -109,7 +107,7 @@ class Transfer:
         if pull is not None:
             self._store.handle(ev.PullFailed(pull.key, reason))
 
-    # ---- sending -------------------------------------------------------------------------------
+    # ---- sending ---------------------------------------------------------------------------------
 
     def _on_read(self, source: Address, message: m.ReadRange) -> None:
         where = message.location

@@ -220,4 +220,3 @@ class AsyncLoop(MainLoop):
     def stop(self) -> None:
         """End `run`; under the lock."""
         self.loop.call_soon_threadsafe(self.loop.stop)
-

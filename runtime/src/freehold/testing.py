@@ -1,0 +1,170 @@
+"""A test kit: clusters of several nodes on one machine, and waiting for what must come true.
+
+`LocalCluster` runs real node processes with real sockets, workers and stores; only the machines
+between them are missing. It is what Freehold's own tests use.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from freehold._core.messages import Explain
+from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+
+__all__ = ["LocalCluster", "eventually"]
+
+
+def eventually(
+    predicate: Callable[[], Any], timeout_s: float = 10.0, interval_s: float = 0.01
+) -> Any:
+    """Wait until `predicate()` is true and return what it gave.
+
+    Args:
+        predicate: called again and again; an AssertionError of it counts as not yet.
+        timeout_s: seconds after which to give up.
+        interval_s: seconds between calls.
+
+    Raises:
+        AssertionError: it did not come true in time.
+
+    Example:
+        >>> from freehold.testing import eventually
+        >>> eventually(lambda: 42, timeout_s=1.0)
+        42
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        failure: AssertionError | None = None
+        try:
+            value = predicate()
+            if value:
+                return value
+        except AssertionError as error:
+            failure = error
+        if time.monotonic() >= deadline:
+            name = getattr(predicate, "__name__", repr(predicate))
+            raise AssertionError(f"{name} did not come true within {timeout_s} s") from failure
+        time.sleep(interval_s)
+
+
+class LocalCluster:
+    """Several nodes on this machine, with this process attached as the driver.
+
+    Node 0 has the control service, and the driver is attached to it.
+
+    Args:
+        nodes: how many.
+        num_cpus: CPUs of each node, or one number a node.
+        resources: custom resources of each node, as a list with one dict a node.
+        namespace: of named actors.
+        settings: any other setting of a node (`freehold settings`).
+
+    Example:
+        >>> import freehold
+        >>> from freehold.testing import LocalCluster
+        >>> with LocalCluster(nodes=2, num_cpus=1):
+        ...     len(freehold.nodes())
+        2
+    """
+
+    def __init__(
+        self,
+        nodes: int = 2,
+        *,
+        num_cpus: float | Sequence[float] = 2,
+        resources: Sequence[dict[str, float]] | None = None,
+        namespace: str = "",
+        **settings: Any,
+    ) -> None:
+        from freehold._api import state
+
+        if state.core is not None:
+            raise RuntimeError("freehold is initialized already; call shutdown() first")
+        cpus = list(num_cpus) if isinstance(num_cpus, Sequence) else [num_cpus] * nodes
+        given = list(resources) if resources is not None else [{}] * nodes
+        if len(cpus) != nodes or len(given) != nodes:
+            raise ValueError(f"num_cpus and resources need {nodes} entries, one a node")
+        self._namespace = namespace or f"job-{os.urandom(6).hex()}"
+        self._settings = settings
+        self.nodes: list[NodeProcess] = []
+        """The node processes; a killed one stays in the list."""
+        try:
+            for node_cpus, node_resources in zip(cpus, given, strict=True):
+                self._start(node_cpus, node_resources)
+            self._attach()
+            self._await_view(nodes)
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def _start(self, num_cpus: float, resources: dict[str, float]) -> NodeProcess:
+        values = {"num_cpus": num_cpus, "resources": resources, **self._settings}
+        first = self.nodes[0] if self.nodes else None
+        node = start_node(
+            resolve_settings(values),
+            is_driver=first is None,
+            join=first,
+            namespace=self._namespace,
+        )
+        self.nodes.append(node)
+        return node
+
+    def _attach(self) -> None:
+        from freehold._api import state
+        from freehold._processes.driver.service import attach_driver
+
+        self._core = attach_driver(self.nodes[0], self._namespace, owns_node=True)
+        state.set_core(self._core)
+
+    def add_node(
+        self, *, num_cpus: float = 2, resources: dict[str, float] | None = None
+    ) -> NodeProcess:
+        """Start one more node and wait until the cluster knows it."""
+        known = sum(node.is_alive for node in self._core.nodes())
+        node = self._start(num_cpus, resources or {})
+        self._await_view(known + 1)
+        return node
+
+    def _await_view(self, nodes: int) -> None:
+        """Wait until the driver's node manager knows of all nodes: it schedules by its view."""
+
+        def is_known() -> bool:
+            explained = self._core.requests.ask(lambda number: Explain(number, ()))
+            return len(explained.lines) >= nodes
+
+        eventually(is_known, timeout_s=10.0)
+
+    def kill_node(self, index: int) -> None:
+        """SIGKILL a node process: its workers and what its store held are gone with it.
+
+        Args:
+            index: which of `nodes`; node 0 is the cluster itself.
+        """
+        self.nodes[index].kill()
+
+    def shutdown(self) -> None:
+        """End the cluster and wait until nothing of it is left."""
+        from freehold._api import state
+
+        core = getattr(self, "_core", None)
+        if core is not None:
+            if state.core is core:
+                state.set_core(None)
+            core.shutdown()
+        for node in reversed(self.nodes):
+            node.stop()
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
