@@ -164,7 +164,7 @@ class Host:
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONUNBUFFERED": "1",
             proc.MARK: mark,
-            "FREEHOLD_BENCH_SCRATCH": str(self.scratch),
+            "BENCH_SCRATCH_OF_FREEHOLD": str(self.scratch),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-MARK = "FREEHOLD_BENCH_RUN"
+MARK = "BENCH_RUN_OF_FREEHOLD"
 NODE_COMMAND = "freehold._processes.node"
 ZYGOTE_COMMAND = "zygote"
 

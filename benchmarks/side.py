@@ -26,7 +26,7 @@ from benchmarks.rows import programs
 def serve(side: SideName, answers: TextIO) -> None:
     """Answer commands until "end" or the end of stdin."""
     rows = programs()
-    bench = Bench(side, scratch=os.environ.get("FREEHOLD_BENCH_SCRATCH", ""))
+    bench = Bench(side, scratch=os.environ.get("BENCH_SCRATCH_OF_FREEHOLD", ""))
     for line in sys.stdin:
         command = json.loads(line)
         if command["do"] == "end":

@@ -50,13 +50,15 @@ class FunctionEntry:
     `run_us` is the measured mean run time, which sets how many are sent ahead.
     """
 
-    __slots__ = ("blob", "core", "function", "max_calls", "name", "number", "run_us")
+    __slots__ = ("blob", "core", "function", "kept", "max_calls", "name", "number", "run_us")
 
     def __init__(self, function: Callable[..., Any], name: str, max_calls: int = 0) -> None:
         self.function = function
         self.name = name
         self.max_calls = max_calls
         self.blob: bytes | None = None
+        self.kept: list[ObjectRef] = []
+        """References that the function closes over."""
         self.number = -1
         self.core: object = None
         self.run_us = -1.0

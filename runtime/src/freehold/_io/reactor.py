@@ -110,6 +110,7 @@ class Reactor:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_asleep = False
         self._is_kicked = False
+        self._is_wanted = False
         self._was_kicked = False
         self._is_attached = False
         self._is_stopping = False
@@ -160,6 +161,8 @@ class Reactor:
 
     def kick(self) -> None:
         """Wake a leader that sleeps. Safe anywhere, also in `__del__` and signal handlers."""
+        # Said before looking: a leader about to sleep has looked at the drops already.
+        self._is_wanted = True
         if self._is_asleep and not self._is_kicked:
             self._is_kicked = True
             os.eventfd_write(self._wake_fd, 1)
@@ -177,7 +180,9 @@ class Reactor:
         lock.acquire()
         try:
             self._turns += 1
-            if self.dirty:
+            if self._is_wanted:
+                self._tick()
+            elif self.dirty:
                 self.flush()
             while not waiter.is_done:
                 if deadline is not None and time.monotonic() >= deadline:
@@ -266,6 +271,8 @@ class Reactor:
         timeout = -1.0 if when is None else max(0.0, when - time.monotonic())
         events: list[tuple[int, int]] = []
         self._is_asleep = True
+        if self._is_wanted:
+            timeout = 0.0
         self.lock.release()
         try:
             events = self._sleep(timeout)
@@ -305,6 +312,7 @@ class Reactor:
         self._tick()
 
     def _tick(self) -> None:
+        self._is_wanted = False
         if self.on_tick is not None:
             self.on_tick()
         if self.dirty:

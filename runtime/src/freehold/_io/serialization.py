@@ -203,14 +203,14 @@ def dumps_function(function: Any, role: Role | None = None) -> tuple[bytes, list
         SerializationError: names the captured variable, global or default that cannot be pickled.
     """
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    outer = active.collected
-    collected: list[Any] = []
-    active.collected = collected
+    # References are pickled as they are outside a call: the code is read by processes that come much
+    # later, when no message with a side list accompanies it.
+    outer, active.collected = active.collected, None
     try:
         payload = _dumps_by_value(function, role or f"function {name}", name, in_band=True)
     finally:
         active.collected = outer
-    return payload, collected or None
+    return payload, None
 
 
 def _dumps_by_value(value: Any, role: Role, root: str, *, in_band: bool = False) -> bytes:

@@ -4,12 +4,14 @@ A handler that raises (Ctrl-C, an alarm that means a time-out) raises wherever t
 happens to be: also between two lines that change a row. Masking signals does not help: another
 thread takes the signal and the main thread still runs the handler. So while a core is alive every
 Python handler is wrapped: if the innermost Freehold frame of the interrupted stack is not one that
-merely waits or calls user code, the handler is put off by tripping the signal again, which costs a
-few microseconds each time until the runtime's frame is left. The user's handler then runs as if the
+merely waits or calls user code, the handler is put off: a short-lived thread sends the signal again
+a moment later, and again until the runtime's frame is left. The user's handler then runs as if the
 signal had come that much later.
 
 Rejected: applying messages so that every step can be repeated (each of a hundred transitions would
-have to be idempotent at every bytecode); a flag around critical sections (`__del__` has none).
+have to be idempotent at every bytecode); a flag around critical sections (`__del__` has none); tripping the
+signal again from the handler (the interpreter looks before the handler's next line, so handlers
+nest until the stack is full).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
@@ -26,6 +29,10 @@ Handler = Callable[[int, FrameType | None], Any]
 
 _PACKAGE = __name__.split(".")[0] + "."
 _interruptible: set[CodeType] = set()
+
+_FIRST_DELAY_S = 0.0001
+_LONGEST_DELAY_S = 0.005
+"""Between looks at a main thread that is in the runtime's own code, as when it pickles 1 GB."""
 
 
 def interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,16 +100,34 @@ class SignalGate:
 class _Gated:
     """A handler that runs only where it may raise."""
 
-    __slots__ = ("handler",)
+    __slots__ = ("_delay_s", "_is_put_off", "handler")
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
+        self._is_put_off = False
+        self._delay_s = _FIRST_DELAY_S
 
     def __call__(self, number: int, frame: FrameType | None) -> Any:
         if is_interruptible(frame) or sys.is_finalizing():
+            self._delay_s = _FIRST_DELAY_S
             return self.handler(number, frame)
-        _thread.interrupt_main(number)  # a few bytecodes later we are asked again
+        if not self._is_put_off:
+            self._is_put_off = True
+            # Not `threading.Thread`: its start waits for the thread, and a handler may not.
+            _thread.start_new_thread(self._again, (number,))
         return None
+
+    def _again(self, number: int) -> None:
+        time.sleep(self._delay_s)
+        self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
+        self._is_put_off = False
+        # A system call of the main thread must end for it, hence a real signal; to whom it belongs
+        # may have changed, and the default action would end the process.
+        if _real_getsignal(number) is self:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+_real_getsignal = signal.getsignal
 
 
 def _bare(handler: Any) -> Any:

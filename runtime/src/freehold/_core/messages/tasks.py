@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from freehold._core.ids import Address, Location
 from freehold._core.messages.parts import Adopted, Arg, Message, Output, Refs, RunOptions
+from freehold._core.resources import Shape
 
 
 # ---- every connection ------------------------------------------------------------------------
@@ -91,6 +92,12 @@ class LeaseEnded(Message, tag=16):
     """The owner gave the lease back: what it defined on this connection may be forgotten."""
 
     lease: int
+
+
+class LeaseBegan(Message, tag=17):
+    """The receiver is leased to the sender: what the tasks that follow run on."""
+
+    shape: Shape
 
 
 # ---- worker → owner --------------------------------------------------------------------------

@@ -49,24 +49,14 @@ class ActorLink:
         """Calls that have not ended."""
         return len(self.calls) + len(self.inflight)
 
-    def push(self, task: Task) -> list[Task]:
-        """Take a call; what can be sent now, in order."""
-        self.calls.append(task)
-        return self.ready()
-
-    def ready(self) -> list[Task]:
-        """Calls that can be sent now: everything up to the first that waits for an argument."""
-        if self.state != ALIVE:
-            return []
-        ready = []
+    def next_ready(self) -> Task | None:
+        """The next call if it can be sent now; one that waits for an argument holds up the rest."""
         calls = self.calls
-        while calls and not calls[0].missing:
-            task = calls.popleft()
-            if task.is_cancelled:
-                continue
-            self.inflight[task.row.key] = task
-            ready.append(task)
-        return ready
+        if self.state != ALIVE or not calls or calls[0].missing > 0:
+            return None
+        task = calls.popleft()
+        self.inflight[task.row.key] = task
+        return task
 
     def change(self, info: ActorInfo) -> list[Task]:
         """The actor's state changed; returns the calls that were lost in flight, oldest first."""

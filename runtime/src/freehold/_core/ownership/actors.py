@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address
 from freehold._core.interface import TaskOptions
+from freehold._core.limits import LEASE_S
 from freehold._core.messages import (
     ActorInfo,
     ActorOptions,
@@ -19,7 +20,7 @@ from freehold._core.messages import (
 )
 from freehold._core.ownership.actor_calls import ALIVE, DEAD, PENDING_ACTOR, ActorLink
 from freehold._core.ownership.arguments import Given
-from freehold._core.ownership.row import Row, Task
+from freehold._core.ownership.row import PENDING, Row, Task
 from freehold._core.resources import Shape
 from freehold.errors import (
     ActorDiedError,
@@ -40,6 +41,8 @@ class ActorCalls:
         self.links: dict[bytes, ActorLink] = {}
         self._by_address: dict[Address, ActorLink] = {}
         self._creations: dict[bytes, tuple[Task, ActorSpec, int]] = {}
+        self._ask_at: dict[bytes, float] = {}
+        """When to ask about actors that could not be reached and of which nothing was heard."""
         self.error_of: Any = None
         """Turns a dead actor's `ActorInfo` into the cause of its `ActorDiedError`; the shell's."""
 
@@ -79,17 +82,19 @@ class ActorCalls:
             placement_shape=placement_shape,
         )
         self._creations[actor.actor] = (task, actor, request)
-        if not given.is_plain:
-            owner.arguments.attach(task, given)
-        if not task.missing:
+        if given.is_plain or not owner.arguments.attach(task, given):
             self.push_ready(link)
 
     def _register(self, link: ActorLink) -> None:
         task, spec, request = self._creations[link.actor]
         owner = self._owner
-        if task.top_level is not None and not owner.arguments.fill(task, owner.address):
+        if task.top_level is not None and not owner.arguments.fill(task):
+            owner.arguments.on_unfilled(task, 0.0)
+            if task.row.state == PENDING:
+                link.info = None  # an argument was lost since; this runs again when it is back
+                return
             error = task.row.value
-            del self._creations[link.actor]
+            self._end_creation(link.actor)
             dead = ActorInfo(spec.actor, spec.owner, spec.options, DEAD)
             dead.reason = "an argument of its constructor failed"
             dead.error = owner.error_blob(error)
@@ -99,7 +104,15 @@ class ActorCalls:
         spec.nested = task.message.nested
         owner.outbox.ask_node(RegisterActor(request, spec))
         if spec.options.max_restarts == 0 and task.arguments is None:
-            del self._creations[link.actor]
+            self._end_creation(link.actor)
+
+    def _end_creation(self, actor: bytes) -> None:
+        """The constructor will not run again: its arguments may go."""
+        creation = self._creations.pop(actor, None)
+        if creation is not None:
+            row = creation[0].row
+            self._owner.fail(row, b"", 0.0)
+            self._owner.table.release(row, 0)
 
     def link_to(self, handle: Row) -> ActorLink:
         """What is known of the actor that `handle` stands for."""
@@ -171,24 +184,55 @@ class ActorCalls:
         address = link.address
         if address is None:
             return
-        for task in link.ready():
-            if task.top_level is not None and not owner.arguments.fill(task, address):
+        while True:
+            ready = link.next_ready()
+            if ready is None:
+                return
+            task = ready
+            if task.top_level is not None and not owner.arguments.fill(task):
                 link.inflight.pop(task.row.key, None)
                 self._ended(link)
+                owner.arguments.on_unfilled(task, 0.0)
                 continue
             owner.outbox.messages.append((address, task.message, len(link.inflight) == 1))
 
-    def finish(self, source: Address, key: int) -> Task | None:
+    def put_back(self, task: Task, now: float) -> bool:
+        """A call that was taken out of the line is to be tried again, before all others.
+
+        False if its actor will run no call any more: it has failed.
+        """
+        link: ActorLink = task.actor
+        if link.actor in self._creations and self._creations[link.actor][0] is task:
+            return True
+        self._owner.table.retain(link.handle, 0)
+        if link.state == DEAD:
+            self._fail_lost(link, [task], now)
+            return False
+        link.requeue([task])
+        return True
+
+    def withdraw(self, task: Task) -> None:
+        """A call that was not sent is cancelled."""
+        link: ActorLink = task.actor
+        if task in link.calls:
+            link.calls.remove(task)
+            self._ended(link)
+            self.push_ready(link)
+
+    def finish(self, source: Address, key: int, attempt: int) -> Task | None:
         """The call that an actor's answer is about."""
         link = self._by_address.get(source)
-        task = link.inflight.pop(key, None) if link is not None else None
-        if task is not None and link is not None:
-            self._owner.tasks_finished += 1
-            self._ended(link)
+        task = link.inflight.get(key) if link is not None else None
+        if task is None or link is None or task.message.attempt != attempt:
+            return None
+        del link.inflight[key]
+        self._owner.tasks_finished += 1
+        self._ended(link)
         return task
 
     def _ended(self, link: ActorLink) -> None:
-        self._owner.table.release(link.handle, 0)
+        # Put off to the end of the event, because the call may be about to be put back in line.
+        self._owner.table.drops.append((link.handle, 0))
 
     # ---- changes -----------------------------------------------------------------------------
 
@@ -197,6 +241,7 @@ class ActorCalls:
         link = self.links.get(info.actor)
         if link is None or link.state == DEAD:
             return
+        self._ask_at.pop(info.actor, None)
         if link.address is not None and link.address != info.address:
             self._by_address.pop(link.address, None)
         lost = link.change(info)
@@ -204,9 +249,7 @@ class ActorCalls:
         if link.address is not None:
             self._by_address[link.address] = link
         if info.state == DEAD or (info.state == ALIVE and info.options.max_restarts == 0):
-            creation = self._creations.pop(info.actor, None)
-            if creation is not None:
-                self._owner.fail(creation[0].row, b"", now)
+            self._end_creation(info.actor)
         if lost:
             self._fail_lost(link, lost, now)
         waiters, link.waiters = link.waiters, []
@@ -219,6 +262,17 @@ class ActorCalls:
         if link is not None and link.state == ALIVE:
             link.state = PENDING_ACTOR
             link.address = None
+            self._ask_at[link.actor] = now + LEASE_S
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` has something to do."""
+        return min(self._ask_at.values(), default=None)
+
+    def on_deadline(self, now: float) -> None:
+        """Ask about actors whose connection broke though nobody told of their end."""
+        for actor in [actor for actor, at in self._ask_at.items() if at <= now]:
+            del self._ask_at[actor]
+            self._owner.outbox.ask_node(WatchActor(actor))
 
     def _fail_lost(self, link: ActorLink, lost: list[Task], now: float) -> None:
         """Calls in flight at the death: retried if they may be, else failed with the reason."""
@@ -246,9 +300,8 @@ class ActorCalls:
                 self._owner.fail(task.row, error, 0.0)
                 self._ended(link)
         self._by_address.clear()
-        for task, _, _ in self._creations.values():
-            self._owner.fail(task.row, error, 0.0)
-        self._creations.clear()
+        for actor in list(self._creations):
+            self._end_creation(actor)
 
     def death_error(self, link: ActorLink) -> FreeholdError:
         """Why calls of this actor fail now: gone for good, or away."""
@@ -266,8 +319,21 @@ class ActorCalls:
         """The last handle, anywhere, is gone and no call is unfinished."""
         actor = row.task_id()
         link = self.links.pop(actor, None)
-        self._creations.pop(actor, None)
+        self._end_creation(actor)
+        self._ask_at.pop(actor, None)
         if link is not None and link.address is not None:
             self._by_address.pop(link.address, None)
         if link is None or link.info is None or not link.info.options.detached:
             self._owner.outbox.ask_node(ReleaseActor(actor))
+
+    def forget(self, returned: list[Row]) -> None:
+        """Handles of other processes' actors among the borrowed objects that ended here."""
+        if not self.links:
+            return
+        for row in returned:
+            link = self.links.get(row.task_id())
+            if link is not None and link.handle is row:
+                del self.links[row.task_id()]
+                self._ask_at.pop(link.actor, None)
+                if link.address is not None:
+                    self._by_address.pop(link.address, None)

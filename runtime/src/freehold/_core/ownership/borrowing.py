@@ -33,6 +33,11 @@ _entry = Struct("<16sIH")
 Continuation = Callable[[], None]
 
 _DEAD_KEPT = 4096
+RECONNECT_S = 0.5
+"""How long after a connection broke the other side is tried again, unless it is known to be dead."""
+
+_ASKED = -2
+"""The key of a borrowed row whose owner was asked for the value."""
 
 
 def split_ids(packed: bytes) -> list[bytes]:
@@ -52,11 +57,18 @@ class Borrowing:
         self.supervisor: Address | None = None
         self.dead: dict[Address, None] = {}
         """Processes known to have ended, the last `_DEAD_KEPT` of them."""
+        self.dead_nodes: dict[tuple[str, int], None] = {}
         self._after: dict[bytes, list[Continuation]] = {}
-        self._asked: dict[bytes, int] = {}
-        """`Borrow`s under way; only the answer to the last one tells that we are counted."""
-        self._late: list[tuple[float, Address, bytes]] = []
+        self._asked: dict[Address, dict[bytes, int]] = {}
+        """`Borrow`s under way, by owner; only the answer to the last tells that we are counted."""
+        self._late: list[tuple[float, Address, bytes, int]] = []
+        self._held: list[tuple[float, list[ObjectRef[Any]]]] = []
+        self._reconnect: dict[Address, float] = {}
         self._own = OwnerInfo(table.address)
+
+    def is_dead(self, address: Address) -> bool:
+        """Whether a process, or its node, is known to have ended."""
+        return address in self.dead or (address.node, address.incarnation) in self.dead_nodes
 
     # ---- describing and meeting references -----------------------------------------------------
 
@@ -65,6 +77,8 @@ class Borrowing:
         owners: dict[OwnerInfo, int] = {}
         packed = bytearray()
         table = self.table
+        if receiver is not None and (receiver == table.address or self.is_dead(receiver)):
+            receiver = None
         for ref in refs:
             row = ref._row
             info = row.info if row.info is not None else self._own
@@ -72,9 +86,8 @@ class Borrowing:
             id_ = table.expose(row, ref._index)
             packed += id_
             packed += number.to_bytes(2, "little")
-            if receiver is not None and row.info is None and receiver != table.address:
-                if receiver not in self.dead:
-                    table.borrow(id_, receiver)
+            if receiver is not None and row.info is None:
+                table.borrow(id_, receiver)
         return Refs(list(owners), bytes(packed))
 
     def meet(self, refs: Refs, source: Address, is_covered: bool) -> list[ObjectRef[Any]]:
@@ -94,7 +107,7 @@ class Borrowing:
             met.append(table.reference(row, output))
             if row.info is None:
                 continue
-            if is_new and info.address in self.dead:
+            if is_new and self.is_dead(info.address):
                 row.registration = REGISTERED  # nobody is left to register with
                 self._fail(row, OwnerDiedError(
                     object_id=id_.hex(), owner=str(info.address), reason="its owner died before"
@@ -105,9 +118,7 @@ class Borrowing:
                 # which counts us and is counted. The new one counts us too if it sent this.
                 if info.address == source and not is_covered:
                     self.outbox.send(source, Return(id_))
-                if row.registration != IMPLICIT or row.state != PENDING:
-                    continue
-                info = row.info
+                continue
             if info.address == source:
                 if not is_covered:
                     row.registration = REGISTERED
@@ -124,8 +135,9 @@ class Borrowing:
 
     def _register(self, unregistered: dict[Address, bytearray]) -> None:
         for owner, ids in unregistered.items():
-            for id_ in split_ids(ids):
-                self._asked[id_] = self._asked.get(id_, 0) + 1
+            asked = self._asked.setdefault(owner, {})
+            for id_ in split_ids(bytes(ids)):
+                asked[id_] = asked.get(id_, 0) + 1
             self.outbox.send(owner, Borrow(bytes(ids)))
 
     def after_registration(self, refs: list[ObjectRef[Any]], then: Continuation) -> None:
@@ -196,26 +208,33 @@ class Borrowing:
 
     def need(self, row: Row) -> None:
         """Ask the owner for a borrowed object's value, once."""
-        if row.info is not None and row.state == PENDING and row.key != -2:
-            row.key = -2  # asked
+        if row.info is not None and row.state == PENDING and row.key != _ASKED:
+            row.key = _ASKED
             self.outbox.send(row.info.address, Resolve(row.object_id(0)), True)
 
     def on_borrowed(self, source: Address, message: Borrowed) -> None:
         """The owner answered a registration."""
+        asked = self._asked.get(source, {})
         for id_ in split_ids(message.ids):
-            self._registered(id_)
+            if self._is_last(asked, id_):
+                self._registered(id_)
         for id_ in split_ids(message.gone):
-            known = self.table.by_id.get(id_)
-            is_last = self._asked.get(id_, 0) <= 1
-            if is_last and known is not None and known[0].info is not None:
-                self._gone(known[0])
-            self._registered(id_)
+            if self._is_last(asked, id_):
+                known = self.table.by_id.get(id_)
+                if known is not None and known[0].info is not None:
+                    self._gone(known[0])
+                self._registered(id_)
+        if not asked:
+            self._asked.pop(source, None)
+
+    @staticmethod
+    def _is_last(asked: dict[bytes, int], id_: bytes) -> bool:
+        left = asked.pop(id_, 0) - 1
+        if left > 0:
+            asked[id_] = left
+        return left == 0
 
     def _registered(self, id_: bytes) -> None:
-        more = self._asked.pop(id_, 1) - 1
-        if more:
-            self._asked[id_] = more
-            return
         known = self.table.by_id.get(id_)
         if known is not None and known[0].registration == REGISTERING:
             known[0].registration = REGISTERED
@@ -241,10 +260,51 @@ class Borrowing:
         """The owner of a borrowed object has ended: no answer to a registration will come."""
         row.registration = REGISTERED
         row.borrow_count = 0
-        id_ = row.object_id(0)
-        self._asked.pop(id_, None)
-        for then in self._after.pop(id_, ()):
-            then()
+
+    def _answer_for(self, owners: list[Address]) -> None:
+        """Those owners will answer no registration any more: whoever waits for one goes on."""
+        for owner in owners:
+            for id_ in self._asked.pop(owner, {}):
+                self._registered(id_)
+
+    def on_disconnected(self, peer: Address, now: float) -> None:
+        """What was said last, either way, may be lost: register anew, and as owner let the other
+        side's registrations expire, in the hope of new ones.
+        """
+        expiring: dict[bytes, int] = {}
+        for _, borrower, id_, times in self._late:
+            if borrower == peer:
+                expiring[id_] = expiring.get(id_, 0) + times
+        for id_, (row, index) in self.table.by_id.items():
+            if row.borrowers:
+                times = row.borrowers.get((peer, index), 0) - expiring.get(id_, 0)
+                if times > 0:
+                    self._late.append((now + LATE_BORROW_S, peer, id_, times))
+        # Not at once: mostly the peer is dead, and word of it is on its way.
+        self._reconnect.setdefault(peer, now + RECONNECT_S)
+
+    def _register_anew(self, peer: Address) -> None:
+        lost = self._asked.pop(peer, {})
+        again: dict[Address, bytearray] = {}
+        asked = []
+        for id_, (row, _) in self.table.by_id.items():
+            if row.info is not None and row.info.address == peer:
+                row.registration = REGISTERING
+                row.borrow_count = 1
+                again.setdefault(peer, bytearray()).extend(id_)
+                if row.key == _ASKED:
+                    row.key = -1
+                    asked.append(row)
+        self._register(again)
+        for row in asked:
+            self.need(row)
+        for id_ in lost:
+            if id_ not in self._asked.get(peer, {}):
+                self._registered(id_)
+
+    def hold(self, refs: list[ObjectRef[Any]], now: float) -> None:
+        """Keep references for a grace."""
+        self._held.append((now + LATE_BORROW_S, refs))
 
     def flush_returned(self) -> None:
         """Tell owners of the borrowed objects that are out of scope here."""
@@ -263,7 +323,7 @@ class Borrowing:
 
     def on_borrow(self, source: Address, message: Borrow) -> None:
         """A process holds references to our objects."""
-        if source in self.dead:
+        if self.is_dead(source):
             return
         known, gone = bytearray(), bytearray()
         for id_ in split_ids(message.ids):
@@ -281,6 +341,7 @@ class Borrowing:
         It may have passed references on, and the receivers' `Borrow` may still be under way.
         """
         self.dead[borrower] = None
+        self._answer_for([borrower])
         if len(self.dead) > _DEAD_KEPT:
             del self.dead[next(iter(self.dead))]
         held = [
@@ -292,10 +353,12 @@ class Borrowing:
             if is_clean:
                 self.table.give_back(id_, borrower, is_dead=True)
             else:
-                self._late.append((now + LATE_BORROW_S, borrower, id_))
+                self._late.append((now + LATE_BORROW_S, borrower, id_, 0))
 
-    def on_node_died(self, node: str, now: float) -> None:
+    def on_node_died(self, node: str, incarnation: int, now: float) -> None:
         """All processes of a node have ended."""
+        self.dead_nodes[node, incarnation] = None
+        self._answer_for([owner for owner in self._asked if owner.node == node])
         borrowers = {
             borrower: None
             for row, _ in self.table.by_id.values()
@@ -308,9 +371,20 @@ class Borrowing:
     def on_deadline(self, now: float) -> None:
         """Graces that are over."""
         while self._late and self._late[0][0] <= now:
-            _, borrower, id_ = self._late.pop(0)
-            self.table.give_back(id_, borrower, is_dead=True)
+            _, borrower, id_, times = self._late.pop(0)
+            for _ in range(times):
+                self.table.give_back(id_, borrower)
+            if not times:
+                self.table.give_back(id_, borrower, is_dead=True)
+        for peer in [peer for peer, at in self._reconnect.items() if at <= now]:
+            del self._reconnect[peer]
+            if not self.is_dead(peer):
+                self._register_anew(peer)
+        while self._held and self._held[0][0] <= now:
+            del self._held[0]
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
-        return self._late[0][0] if self._late else None
+        late = [entries[0][0] for entries in (self._late, self._held) if entries]
+        late += self._reconnect.values()
+        return min(late, default=None)

@@ -3,7 +3,8 @@
 An object that the finishing worker owns and nobody else has, is handed over: the caller becomes its
 owner with the reply, so that the worker need not stay alive for it. One that is still pending, or
 that others have borrowed, stays with the worker, which counts the caller. One of a third owner is
-held by the worker until the caller has registered (`TakenResult`).
+held by the worker until the caller has registered (`TakenResult`); so is one that the caller owns,
+or owns from now on, because the answer may have to wait and a `Return` must not overtake it.
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ class Handing:
     ) -> Refs:
         """The wire form of references in an answer to `caller`, with what must go along."""
         owner = self._owner
-        third: list[ObjectRef[Any]] = []
+        held: list[ObjectRef[Any]] = []
         adopted = answer.adopted if answer.adopted is not None else []
         for ref in nested:
             row = ref._row
             if row.info is not None:
-                if row.info.address != caller:
-                    third.append(ref)
-            elif self._may_hand_over(row) and caller != owner.address:
+                held.append(ref)
+            elif self._may_hand_over(row) and self._may_own(caller):
+                held += self._inside_of_others(row, caller)
                 adopted.append(self._hand_over(row, caller))
+                held.append(ref)
         if adopted:
             answer.adopted = adopted
-        if third:
+        if held:
             answer.wants_taken = True
-            self._until_taken.setdefault((caller, answer.key), []).extend(third)
+            self._until_taken.setdefault((caller, answer.key), []).extend(held)
         return owner.borrowing.describe(nested, caller)
 
     def taken(self, caller: Address, key: int) -> None:
@@ -56,6 +58,26 @@ class Handing:
         """The caller is gone: nobody will take anything."""
         for place in [place for place in self._until_taken if place[0] == caller]:
             del self._until_taken[place]
+
+    def on_disconnected(self, caller: Address, now: float) -> None:
+        """A result, or word that it was taken, may be lost: hold the references for a grace."""
+        for place in [place for place in self._until_taken if place[0] == caller]:
+            self._owner.borrowing.hold(self._until_taken.pop(place), now)
+
+    def forget_node(self, node: str) -> None:
+        """A node is gone with all callers there."""
+        for place in [place for place in self._until_taken if place[0].node == node]:
+            del self._until_taken[place]
+
+    def _may_own(self, caller: Address) -> bool:
+        owner = self._owner
+        return caller != owner.address and not owner.borrowing.is_dead(caller)
+
+    @staticmethod
+    def _inside_of_others(row: Row, caller: Address) -> list[ObjectRef[Any]]:
+        """References inside a value to be handed over for which the caller must register itself."""
+        inside = row.nested[0][1] if row.nested is not None and 0 in row.nested else []
+        return [ref for ref in inside if ref._row.info and ref._row.info.address != caller]
 
     @staticmethod
     def _may_hand_over(row: Row) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freehold._core.ids import Address
-from freehold._core.limits import LEASE_IDLE_S
+from freehold._core.limits import CANCEL_GRACE_S, LEASE_IDLE_S
 from freehold._core.messages import (
     EnvFailed,
     ExitCause,
+    LeaseBegan,
     LeaseDemand,
     LeaseGranted,
     LeaseInfeasible,
@@ -29,12 +30,16 @@ from freehold._core.resources import Shape
 from freehold.errors import (
     NodeDiedError,
     RuntimeEnvSetupError,
+    TaskTimeoutError,
     TaskUnschedulableError,
     WorkerCrashedError,
 )
 
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
+
+FORCE_S = 0.5
+"""How long a worker has to end itself, and to pass a forced cancellation on, before it is killed."""
 
 SWEEP_S = 0.1
 """How often idle leases and busy ones beside idle ones are looked at, while there are leases."""
@@ -70,8 +75,10 @@ class Leasing:
         if want > have and (have == 0 or want >= 2 * have):
             counts = asked.setdefault(node, [0, 0])
             counts[0] += want - have
+            queue.has_asked = True
             self._demand(queue, node, counts[0])
-        elif want == 0 and have > 0:
+        elif want == 0 and queue.has_asked:
+            queue.has_asked = False
             for node, counts in asked.items():
                 if counts[0] > counts[1]:
                     counts[0] = counts[1]
@@ -94,6 +101,8 @@ class Leasing:
 
     def on_lease_granted(self, source: Address, message: LeaseGranted, now: float) -> None:
         """A worker is ours."""
+        if self._owner.borrowing.is_dead(source):
+            return  # it was on its way when its node died
         queue = self.by_key[message.key]
         counts = queue.outstanding.setdefault(source.node, [0, 0])
         counts[1] += 1
@@ -104,6 +113,7 @@ class Leasing:
         lease.functions = self._functions.setdefault(message.worker, set())
         self.leases[message.worker] = lease
         queue.add_lease(lease)
+        self._owner.outbox.send(message.worker, LeaseBegan(queue.shape))
         queue.pump(self._owner.sends)
         self._owner.send_all()
         self.ask(queue, now)
@@ -116,6 +126,9 @@ class Leasing:
         here = queue.outstanding.setdefault(source.node, [0, 0])
         here[1] += message.count
         here[0] = max(here)
+        if self._owner.borrowing.is_dead(Address(message.node, 0, source.incarnation)):
+            self.ask(queue, now)  # the asked one will know, too, before it answers again
+            return
         there = queue.outstanding.setdefault(message.node, [0, 0])
         there[0] += message.count
         self._demand(queue, message.node, there[0])
@@ -151,7 +164,9 @@ class Leasing:
                 self._owner.retry(task, None, now)
             else:
                 queue.pending.appendleft(task)
-        if tasks:
+        if tasks and lease.verdict is not None:
+            self._owner.fail(tasks[0].row, lease.verdict, now)
+        elif tasks:
             self._owner.retry(tasks[0], _crash(tasks[0], lease, cause), now)
         queue.pump(self._owner.sends)
         self._owner.send_all()
@@ -210,6 +225,8 @@ class Leasing:
             queue.pump(self._owner.sends)
             if self._owner.sends:
                 self._owner.send_all()
+        if queue.has_asked and not queue.pending:
+            self.ask(queue, now)  # who waits for leases is not asked to give any back
         if not lease.inflight and now < self._others_wait_until:
             self.return_lease(lease)
 
@@ -226,8 +243,44 @@ class Leasing:
             if queue.pending:
                 queue.grow_cap(now)
                 self.ask(queue, now)
+            for lease in queue.leases:
+                self._look_at_first(lease, now)
             if queue.leases:
                 self.sweep_at = now + SWEEP_S
+
+    def _look_at_first(self, lease: Lease, now: float) -> None:
+        """Have a worker killed that neither answers a forced cancellation nor a timeout.
+
+        It ends itself in both cases, unless it is in C code that holds the interpreter's lock.
+        """
+        task = next(iter(lease.inflight.values()), None)
+        if task is not lease.first:
+            lease.first, lease.first_since = task, now
+        if task is None or lease.is_broken:
+            return
+        options = task.message.options
+        timeout_s = options.timeout_s if options is not None else None
+        if lease.kill_at is not None and task.is_cancelled:
+            if now >= lease.kill_at:
+                self._kill(lease, "its task was cancelled by force")
+        elif timeout_s is not None and now - lease.first_since > timeout_s + 2 * CANCEL_GRACE_S:
+            lease.verdict = TaskTimeoutError(
+                task_name=options.name if options is not None else "",
+                task_id=task.row.task_id().hex(),
+                timeout_s=timeout_s,
+                attempt=task.message.attempt,
+            )
+            self._kill(lease, f"its task ran longer than timeout_s={timeout_s:g}")
+
+    def _kill(self, lease: Lease, reason: str) -> None:
+        lease.is_broken = True
+        self._tell_lease_node(lease, ReturnLease(lease.id, True, reason))
+
+    def force(self, lease: Lease, now: float) -> None:
+        """A task of the lease was cancelled by force."""
+        lease.kill_at = now + FORCE_S
+        if self.sweep_at is None:
+            self.sweep_at = now + SWEEP_S
 
     def on_node_died(self, node: str, cause: ExitCause, now: float) -> None:
         """A node is gone with its workers."""

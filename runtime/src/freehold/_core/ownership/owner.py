@@ -258,6 +258,8 @@ class Owner:
             self.fail(task.row, message.error, now)
 
     def _count_kept(self, source: Address, kept: list[bytes] | None) -> None:
+        if self.borrowing.is_dead(source):
+            return
         for id_ in kept or ():
             self.table.borrow(id_, source)
 
@@ -295,7 +297,7 @@ class Owner:
                 if type(waiter) is Task:
                     self.arguments.arrived(waiter, now)
                 elif type(waiter) is tuple:
-                    self._resolve(*waiter, now)
+                    self._resolve(waiter[0], waiter[1], waiter[2], now)
                 else:
                     self.outbox.woken.append(waiter)
         finally:
@@ -357,7 +359,7 @@ class Owner:
         self._resolve(source, row, index, now)
 
     def _resolve(self, borrower: Address, row: Row, index: int, now: float) -> None:
-        if borrower in self.borrowing.dead:
+        if self.borrowing.is_dead(borrower):
             return
         if self.recovery.is_there(row, index):
             self._answer(borrower, row, index)
@@ -428,18 +430,20 @@ class Owner:
         else:
             task.retries_left = 0
             self.outbox.send(where, Cancel(row.key, force, recursive), True)
+            if force and task.lease is not None:
+                self.leasing.force(task.lease, now)
 
     # ---- time, death, and cleaning up ----------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
-        late = self.borrowing.next_deadline()
-        sweep = self.leasing.sweep_at
-        return sweep if late is None or (sweep is not None and sweep < late) else late
+        late = (self.borrowing.next_deadline(), self.actors.next_deadline(), self.leasing.sweep_at)
+        return min((at for at in late if at is not None), default=None)
 
     def on_deadline(self, now: float) -> None:
         """Graces and idle times that are over."""
         self.borrowing.on_deadline(now)
+        self.actors.on_deadline(now)
         self.leasing.on_deadline(now)
 
     def settle(self, now: float) -> None:
@@ -473,6 +477,14 @@ class Owner:
             if row.state == PENDING and row.info is not None:
                 self.fail(row, error, 0.0)
 
+    def on_disconnected(self, peer: Address, now: float) -> None:
+        """The connection to another process broke, or could not be made. It may live or not."""
+        self.leasing.on_worker_unreachable(peer, now)
+        self.actors.on_unreachable(peer, now)
+        if not self.borrowing.is_dead(peer):
+            self.handing.on_disconnected(peer, now)
+            self.borrowing.on_disconnected(peer, now)
+
     def on_process_died(self, address: Address, cause: ExitCause, now: float) -> None:
         """A process ended: a borrower of ours, or an owner of what we borrow."""
         is_clean = cause.code == 0
@@ -481,9 +493,11 @@ class Owner:
         self.handing.forget(address)
         self.recovery.on_owner_died(address, cause, now)
 
-    def on_node_died(self, node: str, reason: str, now: float) -> None:
+    def on_node_died(self, node: str, reason: str, now: float, incarnation: int = 0) -> None:
         """A node is gone with its workers and what its arena held."""
         cause = ExitCause(reason=f"node {node[:8]} died: {reason}")
+        self.borrowing.on_node_died(node, incarnation, now)
+        self.handing.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.recovery.on_node_died(node, cause, now)
 

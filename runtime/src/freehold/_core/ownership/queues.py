@@ -38,8 +38,9 @@ class Lease:
     """A worker that is this owner's until it gives it back."""
 
     __slots__ = (
-        "functions", "gpus", "id", "idle_since", "inflight", "is_blocked", "is_broken",
-        "is_recalling", "load_us", "node", "pid", "progress_at", "queue", "worker",
+        "first", "first_since", "functions", "gpus", "id", "idle_since", "inflight", "is_blocked",
+        "is_broken", "is_recalling", "kill_at", "load_us", "node", "pid", "progress_at", "queue",
+        "verdict", "worker",
     )  # fmt: skip
 
     def __init__(self, id_: int, node: str, worker: Address, queue: ShapeQueue, now: float) -> None:
@@ -59,6 +60,13 @@ class Lease:
         """Numbers of the functions that the worker knows from us."""
         self.gpus: list[int] = []
         self.pid = 0
+        self.first: Task | None = None
+        """The oldest in flight when last looked at, and since when: it alone can run."""
+        self.first_since = now
+        self.kill_at: float | None = None
+        """When to have the worker killed, if a task cancelled by force still runs."""
+        self.verdict: BaseException | None = None
+        """What the first task fails with if we had the worker killed over it."""
 
 
 class ShapeQueue:
@@ -68,7 +76,7 @@ class ShapeQueue:
     """
 
     __slots__ = (
-        "cap", "env", "is_frozen", "key", "leases", "measured_us", "needs_cpu", "outstanding",
+        "cap", "env", "has_asked", "key", "leases", "measured_us", "needs_cpu", "outstanding",
         "pending", "progress_at", "shape",
     )  # fmt: skip
 
@@ -85,7 +93,8 @@ class ShapeQueue:
         self.cap = LEASE_REQUESTS if self.needs_cpu else UNMEASURED_REQUESTS
         self.measured_us = -1.0
         self.progress_at = now
-        self.is_frozen = False
+        self.has_asked = False
+        """More leases may be on their way than were granted."""
 
     # ---- tasks -------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Task:
         """Every reference among the arguments, counted while the task may run."""
         self.top_level: list[tuple[int | str, Row, int]] | None = None
         """The references to replace by their values: (position or keyword, row, index)."""
-        self.covered: list[list[ObjectRef]] | None = None
+        self.covered: list[list[ObjectRef[Any]]] | None = None
         """References inside the values of top-level arguments: the worker has them from us, so
         they are held until the task ends, whatever becomes of those values' rows."""
         self.is_cancelled = False

@@ -167,6 +167,9 @@ class LeaseScheduler(Serving):
         if demand.waiting > before:
             self._must_ask = True
             self._spread(demand)
+        elif before and not demand.waiting and demand.leases and self._is_short:
+            # It was left out of the last round of asking, since it waited itself.
+            self._effects.append(ev.AskReturnIdle(event.owner, 1))
 
     def _update_waiting(self, demand: Demand) -> None:
         waiting = max(0, demand.wanted - demand.answered - demand.binding)

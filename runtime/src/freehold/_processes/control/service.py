@@ -71,6 +71,11 @@ class ControlService:
         self._links[info.node] = link
         if info.node != self._own_node:
             self._watch(link)
+        # Membership paces its views; a new node is told at once, and before it is told that it has
+        # joined: what needs it must not be called infeasible for a second.
+        for node, other in self._links.items():
+            if node != info.node:
+                other.send(m.ClusterView([info]))
         self._member(message)
 
     def handle(self, node: str, message: m.Message) -> None:

@@ -101,24 +101,53 @@ def resolve_settings(given: Mapping[str, Any]) -> NodeSettings:
     return resolution.resolve(NodeSettings, given)[0]
 
 
-def start_node(
+class Launch:
+    """A node process that was exec'ed and is still starting; made by `launch_node`."""
+
+    def __init__(self, pid: int, channel: socket.socket, stderr_fd: int) -> None:
+        self.pid = pid
+        self._channel = channel
+        self._stderr_fd = stderr_fd
+
+    def wait(self) -> NodeProcess:
+        """Wait until it can be attached to; once.
+
+        Raises:
+            FreeholdSystemError: it did not start; the message has what it wrote.
+            SettingsError: the machine refuses what the settings say.
+        """
+        try:
+            ready = _await_ready(self._channel, self.pid, self._stderr_fd)
+            return NodeProcess(ready, self.pid, self._channel)
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            os.close(self._stderr_fd)
+
+    def abandon(self) -> None:
+        """Do not wait for it: it ends, and is reaped."""
+        self._channel.close()
+        os.close(self._stderr_fd)
+        _wait(self.pid, 10.0)
+
+
+def launch_node(
     settings: NodeSettings,
     *,
     is_driver: bool = True,
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
-) -> NodeProcess:
-    """Start a node process: of a new cluster, or of the one that `join` is the first node of.
+) -> Launch:
+    """Exec a node process, of a new cluster or of the one that `join` is the first node of.
+
+    It returns at once, so that the caller can import what it needs meanwhile.
 
     Arguments:
         is_driver: whether this process is going to attach as its driver.
         sys_path: what workers import from; by default this process's `sys.path`.
         namespace: where actors have their names unless they say otherwise.
-
-    Raises:
-        FreeholdSystemError: it did not start; the message has what it wrote.
-        SettingsError: the machine refuses what the settings say.
     """
     paths = [os.path.abspath(path) for path in (sys.path if sys_path is None else sys_path)]
     start = NodeStart(
@@ -136,12 +165,31 @@ def start_node(
     try:
         with theirs:
             pid = _spawn(text, theirs.fileno(), stderr_fd)
-        return NodeProcess(_await_ready(ours, pid, stderr_fd), pid, ours)
     except BaseException:
         ours.close()
-        raise
-    finally:
         os.close(stderr_fd)
+        raise
+    return Launch(pid, ours, stderr_fd)
+
+
+def start_node(
+    settings: NodeSettings,
+    *,
+    is_driver: bool = True,
+    join: NodeProcess | None = None,
+    sys_path: list[str] | None = None,
+    namespace: str = "",
+) -> NodeProcess:
+    """`launch_node` and wait until the node can be attached to.
+
+    Raises:
+        FreeholdSystemError: it did not start; the message has what it wrote.
+        SettingsError: the machine refuses what the settings say.
+    """
+    launch = launch_node(
+        settings, is_driver=is_driver, join=join, sys_path=sys_path, namespace=namespace
+    )
+    return launch.wait()
 
 
 def _spawn(text: bytes, channel: int, stderr_fd: int) -> int:

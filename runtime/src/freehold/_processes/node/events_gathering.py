@@ -1,6 +1,6 @@
 """Gathers the task events of a cluster's processes for the one that asked.
 
-A node asks its own processes and the other nodes' managers, and passes on what they send. It ends
+A node asks its own processes and the other nodes' managers, and answers once with all that came,
 when all have answered or ended, or after `GATHER_S`: a task in a C loop answers nothing.
 """
 
@@ -18,12 +18,13 @@ GATHER_S = 2.0
 
 
 class _Gathering:
-    __slots__ = ("request", "source", "waiting")
+    __slots__ = ("events", "request", "source", "waiting")
 
     def __init__(self, source: Address, request: int) -> None:
         self.source = source
         self.request = request
         self.waiting: set[Address] = set()
+        self.events: list[tuple[int, str, str, str, str]] = []
 
 
 class EventsGathering:
@@ -64,12 +65,9 @@ class EventsGathering:
         gathering = self._open.get(message.request)
         if gathering is None or source not in gathering.waiting:
             return
-        if message.events:
-            passed = m.TaskEvents(gathering.request, message.process, message.pid, message.events)
-            self._hub.send(gathering.source, passed)
-        if message.is_last or source.process != 0:
-            gathering.waiting.discard(source)
-            self._end_if_complete(message.request)
+        gathering.events += message.events
+        gathering.waiting.discard(source)
+        self._end_if_complete(message.request)
 
     def _end_if_complete(self, number: int) -> None:
         gathering = self._open.get(number)
@@ -79,5 +77,7 @@ class EventsGathering:
     def _end(self, number: int) -> None:
         gathering = self._open.pop(number, None)
         if gathering is not None:
-            end = m.TaskEvents(gathering.request, self._hub.address, os.getpid(), [], True)
-            self._hub.send(gathering.source, end)
+            answer = m.TaskEvents(
+                gathering.request, self._hub.address, os.getpid(), gathering.events, True
+            )
+            self._hub.send(gathering.source, answer)

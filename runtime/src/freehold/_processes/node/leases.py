@@ -107,7 +107,10 @@ class LeaseDesk:
         self._hub.to_control(message)
 
     def _on_actor_ending(self, source: Address, message: m.ActorEnded) -> None:
-        """An actor says that it is about to end by its own choice."""
+        """An actor says that it is about to end by its own choice, or a node that one has ended."""
+        if source.node != self._hub.node:
+            self._hub.to_control(message)
+            return
         process = self._hub.local(source)
         if process is not None:
             process.is_retiring = True

@@ -12,7 +12,12 @@ import msgspec
 from freehold._io import session
 from freehold._io.session import SessionFolder
 from freehold._io.zygote_spawn import Spawned
-from freehold._processes.node.service import NodeManager, become_subreaper, ignore_terminal
+from freehold._processes.node.service import (
+    NodeManager,
+    become_subreaper,
+    ignore_terminal,
+    raise_descriptor_limit,
+)
 from freehold._processes.node.settings import session_base
 from freehold._processes.node.start import NodeReady, NodeStart
 
@@ -26,6 +31,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         start = msgspec.json.decode(body, type=NodeStart)
         ignore_terminal()
         become_subreaper()
+        raise_descriptor_limit()
         node = os.urandom(16).hex()
         cluster = start.cluster or os.urandom(6).hex()
         root = session.make_root(session_base(start.settings))
@@ -43,7 +49,11 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         _tell(channel, NodeReady(error=f"{type(error).__name__}: {error}"))
         raise
     _to_log(folder)
-    _tell(channel, NodeReady(cluster, node, path, os.getpid()))
+    ready = NodeReady(cluster, node, path, os.getpid())
+    if manager.is_first:
+        _tell(channel, ready)
+    else:
+        manager.on_joined = lambda: _tell(channel, ready)
     manager.watch_starter(channel)
     if manager.is_first:
         manager.reactor.call_later(SWEEP_AFTER_S, lambda: _sweep(root))
@@ -56,7 +66,9 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         manager.end("its node process failed inside; its log says how")
         raise
     finally:
-        manager.close()
+        reason = manager.close()
+        if manager.on_joined is not None:  # it ended before it had joined
+            _tell(channel, NodeReady(error=reason))
 
 
 def _sweep(root: str) -> None:

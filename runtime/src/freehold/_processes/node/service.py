@@ -19,9 +19,9 @@ from typing import Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, root_task_id
+from freehold._core.limits import LEASE_S
 from freehold._core.scheduling import events as sched
 from freehold._core.store import events as store
-from freehold._io import clock
 from freehold._io.reactor import Reactor
 from freehold._io.session import SessionFolder
 from freehold._io.shm import Arena
@@ -75,6 +75,8 @@ class NodeManager:
         self.arena = Arena.create(arena_bytes(settings))
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
+        self.on_joined: Callable[[], None] | None = None
+        """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
         self._build(spawned)
 
@@ -259,6 +261,14 @@ class NodeManager:
                 self.control.disconnected(peer.node)
             elif peer.node == self.head:
                 self.end("the cluster's first node ended")
+        elif process is None:
+            # An owner of another node. If it has ended that is told; if only the connection broke
+            # it may come back, and its leases wait for it as long as this.
+            self.reactor.call_later(LEASE_S, lambda: self._owner_silent(peer))
+
+    def _owner_silent(self, owner: Address) -> None:
+        if self.hub.peers.get(owner) is None:
+            self.leases.handle(sched.OwnerGone(owner))
 
     # ---- ends of processes -----------------------------------------------------------------------
 
@@ -358,6 +368,9 @@ class NodeManager:
         self.hub.send_to(message.target.process, message.message)
 
     def _on_view(self, source: Address, message: m.ClusterView) -> None:
+        if self.on_joined is not None:
+            self.on_joined()
+            self.on_joined = None
         for info in message.nodes:
             if info.is_alive:
                 self._view[info.node] = info
@@ -397,8 +410,6 @@ _CONTROL_REQUESTS = (
     m.ClusterQuery,
 )
 
-Report = Callable[[dict[str, Any]], None]
-
 
 def become_subreaper() -> None:
     """Have orphans of this process's children become its own: workers of a dead zygote."""
@@ -409,9 +420,17 @@ def become_subreaper() -> None:
 
 
 def ignore_terminal() -> None:
-    """A ^C at the driver's terminal is the driver's to handle; SIGTERM ends the node in order."""
+    """A ^C at the driver's terminal is the driver's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
-__all__ = ["NodeManager", "become_subreaper", "clock", "ignore_terminal"]
+def raise_descriptor_limit() -> None:
+    """Each worker takes four descriptors here, and each of its callers one more."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+__all__ = ["NodeManager", "become_subreaper", "ignore_terminal", "raise_descriptor_limit"]

@@ -19,8 +19,9 @@ from freehold._io.shm import Arena
 from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.storage import StoreDesk
 
-CHUNK_BYTES = 1 << 20
-"""Large enough that the system call costs nothing, small enough that others get their turn."""
+CHUNK_BYTES = (1 << 20) - 4096
+"""Large enough that the system call costs nothing, small enough that others get their turn; with
+its frame just below the size up to which a connection keeps its buffer."""
 
 UNSENT_BYTES = 4 << 20
 """Bytes that may wait in a connection before its transfers pause."""

@@ -106,8 +106,8 @@ class ClusterCore(OwnerCore):
             row = self.owner.actors.call(
                 actor._row, method, options, place, given, time.monotonic()
             )
-            if context.submitted is not None:
-                context.submitted.append(row)
+            if context.notes_submitted:
+                context.note(row)
             self._after_submit()
         finally:
             lock.release()

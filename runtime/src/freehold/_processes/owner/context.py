@@ -8,6 +8,7 @@ the same. A driver's threads share the driver's own context. The core keeps the 
 from __future__ import annotations
 
 from freehold._core.ids import Address
+from freehold._core.ownership.row import PENDING, Row
 from freehold._core.resources import Shape
 
 
@@ -16,8 +17,8 @@ class Context:
 
     __slots__ = (
         "_parent", "_task_id", "actor_id", "assigned", "attempt", "caller", "child_index",
-        "children", "gpu_ids", "has_timed_out", "is_cancelled", "key", "puts", "submitted", "task_name",
-        "was_reconstructed",
+        "children", "gpu_ids", "has_timed_out", "is_cancelled", "key", "notes_submitted", "puts",
+        "submitted", "task_name", "was_reconstructed",
     )  # fmt: skip
 
     def __init__(self, task_id: bytes | None, parent: bytes = b"", child_index: int = 0) -> None:
@@ -36,7 +37,9 @@ class Context:
         self.has_timed_out = False
         self.caller: Address | None = None
         self.key = -1
-        self.submitted: list[object] | None = None
+        self.notes_submitted = False
+        """Whether it can be cancelled, and what it submitted with it."""
+        self.submitted: list[Row] | None = None
 
     @property
     def task_id(self) -> bytes:
@@ -46,3 +49,12 @@ class Context:
 
             self._task_id = child_task_id(self._parent, self.child_index)
         return self._task_id
+
+    def note(self, row: Row) -> None:
+        """It submitted the task of `row`; those that have ended are left out now and then."""
+        submitted = self.submitted
+        if submitted is None:
+            submitted = self.submitted = []
+        submitted.append(row)
+        if len(submitted) & 255 == 0:
+            self.submitted = [row for row in submitted if row.state == PENDING]

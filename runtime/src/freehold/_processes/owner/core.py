@@ -31,6 +31,7 @@ from freehold._io.shm import Arena
 from freehold._io.transport import Connection, Peers
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.futures import Callback, FutureBridge
+from freehold._processes.owner.outside import Keeping
 from freehold._processes.owner.packing import pack
 from freehold._processes.owner.requests import Requests
 from freehold._processes.owner.storage import Storage
@@ -74,7 +75,7 @@ class OwnerCore:
         self.owner = Owner(address, Address(address.node, 0, address.incarnation))
         self.owner.table.host = self
         self.owner.table.reduce = reduce_reference
-        self.owner.table.on_drop = self.kick
+        self.owner.table.on_drop = self.reactor.kick
         self.owner.error_blob = error_blob  # type: ignore[method-assign]
         self.owner.actors.error_of = _actor_cause
         self.peers = Peers(self.reactor, cluster, socket_path, self._on_messages, self._on_closed)
@@ -86,6 +87,8 @@ class OwnerCore:
         self.storage = Storage(self, arena)
         self.current: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
         self.root = root
+        self.pinned: list[ObjectRef[Any]] = []
+        """References pickled outside a call of ours: held until the job ends."""
         self.is_dead: BaseException | None = None
         self.on_blocked: Callable[[bool], None] | None = None
         """A worker's: called without the lock before and after a wait that may be long."""
@@ -320,8 +323,8 @@ class OwnerCore:
             index = context.children
             context.children = index + 1
             row = self.owner.submit(entry, options, context.task_id, index, given, time.monotonic())
-            if context.submitted is not None:
-                context.submitted.append(row)
+            if context.notes_submitted:
+                context.note(row)
             self._after_submit()
         finally:
             lock.release()
@@ -340,20 +343,15 @@ class OwnerCore:
             self.reactor.kick()
 
     def _define(self, entry: FunctionEntry) -> None:
-        blob, nested = dumps_function(entry.function)
-        if nested:
-            # References that the function closes over live as long as the function does.
-            entry.blob = dumps((blob, [self._pinned(ref) for ref in nested]))[0]  # type: ignore[assignment]
-        else:
-            entry.blob = blob
+        # References that the function closes over are held as long as it is, by its entry.
+        with Keeping() as kept:
+            entry.blob, _ = dumps_function(entry.function)
+        entry.kept = kept.refs
         with self.reactor.lock:
             entry.number = self._functions
             self._functions += 1
             entry.core = self
             entry.run_us = -1.0
-
-    def _pinned(self, ref: ObjectRef[Any]) -> Any:
-        return ref
 
     # ---- objects -----------------------------------------------------------------------------
 

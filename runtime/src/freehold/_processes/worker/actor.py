@@ -69,6 +69,7 @@ class ActorHost:
     def _place(self, execution: Execution) -> None:
         context = execution.context
         context.actor_id = self.spec.actor
+        context.notes_submitted = True
         context.gpu_ids = self._service.gpus
         context.assigned = self.spec.shape
         context.was_reconstructed = self.restart > 0

@@ -50,13 +50,17 @@ class ArgumentLost(Exception):
 class Execution:
     """One task under way in this worker."""
 
-    __slots__ = ("context", "core", "held", "message", "name", "rows", "source", "started_ns")
+    __slots__ = (
+        "context", "core", "held", "is_answering", "message", "name", "rows", "source", "started_ns",
+    )  # fmt: skip
 
     def __init__(self, core: ClusterCore, source: Address, message: m.Run | m.Call) -> None:
         self.core = core
         self.source = source
         self.message = message
         self.name = ""
+        self.is_answering = False
+        """The user's function has returned: what fails now is the answer."""
         self.held: list[ObjectRef[Any]] = []
         """References that came with the arguments."""
         self.rows: list[tuple[Row, int]] = []
@@ -164,6 +168,7 @@ class Execution:
     def reply(self, result: Any) -> m.Done | m.DoneWith:
         """The message that answers with `result`, its large outputs stored."""
         message = self.message
+        self.is_answering = True
         if message.num_returns == 1:
             blob, nested = dumps(result, self._role)
             if not nested and not self.held and len(blob) <= INLINE_OUTPUT_BYTES:
@@ -265,6 +270,8 @@ class Execution:
         elif context.is_cancelled:
             kind = "cancelled"
             wrapped = TaskCancelledError(task_id=context.task_id.hex(), task_name=self.name)
+        elif self.is_answering and isinstance(error, FreeholdError):
+            pass  # the result cannot be pickled, or there is no room for it: not the function's own
         else:
             is_retriable = self._is_retriable(error)
             wrapped = TaskError.wrap(

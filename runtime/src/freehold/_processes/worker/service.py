@@ -20,6 +20,7 @@ from freehold._core import messages as m
 from freehold._core.ids import Address, child_task_id
 from freehold._core.limits import BLOCKED_AFTER_S, CANCEL_GRACE_S, TASK_EVENTS
 from freehold._core.ownership.reference import ObjectRef
+from freehold._core.resources import Shape
 from freehold._io.reactor import Timer
 from freehold._io.serialization import loads
 from freehold._io.session import SessionFolder
@@ -50,6 +51,17 @@ class WorkerCore(ClusterCore):
     """The owner core of a worker."""
 
     host: ActorHost | None = None
+
+    running: dict[Any, Any]
+    """What the worker runs; while that is nothing it matters what it owns."""
+    _is_owning = False
+
+    def _on_tick(self) -> None:
+        super()._on_tick()
+        if not self.running and (self.owner.table.owned_in_scope() > 0) is not self._is_owning:
+            self._is_owning = not self._is_owning
+            self.owner.outbox.ask_node(m.OwningChanged(self._is_owning), is_urgent=False)
+            self.carry_out()
 
     def exit_actor(self) -> None:
         """See `Core.exit_actor`."""
@@ -94,6 +106,8 @@ class WorkerService:
         self.actor: ActorHost | None = None
         self.notes: deque[tuple[int, str, str, bytes, int, int]] = deque(maxlen=TASK_EVENTS)
         self.gpus: list[int] = list(start.gpus)
+        self.assigned: Shape = ()
+        """What the lease is of that this worker runs tasks for."""
         self._is_blocked = 0
         self._running: dict[tuple[Address, int], Execution] = {}
         self.core = self._attach()
@@ -113,6 +127,7 @@ class WorkerService:
             Arena.attach(start.arena_fd, start.arena_bytes),
             None,
         )
+        core.running = self._running
         core.on_blocked = self._on_blocked
         core.blocked_after_s = BLOCKED_AFTER_S
         core.job_id = start.cluster
@@ -126,6 +141,7 @@ class WorkerService:
         handlers[m.Run] = self._on_run
         handlers[m.Call] = self._on_run
         handlers[m.DefineFunction] = self._on_define
+        handlers[m.LeaseBegan] = self._on_lease_began
         handlers[m.Recall] = self._on_recall
         handlers[m.Cancel] = self._on_cancel
         handlers[m.CreateActor] = self._on_create_actor
@@ -178,6 +194,9 @@ class WorkerService:
         if message.max_calls:
             self.calls_left[place] = message.max_calls
 
+    def _on_lease_began(self, source: Address, message: m.LeaseBegan, now: float) -> None:
+        self.assigned = message.shape
+
     def _on_recall(self, source: Address, message: m.Recall, now: float) -> None:
         self._return_unstarted(message.keys, source)
 
@@ -203,7 +222,8 @@ class WorkerService:
         found.context.is_cancelled = True
         if message.recursive:
             for row in found.context.submitted or ():
-                self.core.owner.cancel(row, message.force, True, now)  # type: ignore[arg-type]
+                self.core.owner.cancel(row, message.force, True, now)
+            self.core.carry_out()
         if message.force and self.actor is None:
             self.loop.send(source, found.error_reply(TaskCancelledError()))
             self.core.reactor.flush()
@@ -310,7 +330,11 @@ class WorkerService:
             return self.actor.method(execution)
         place = (execution.source, message.function)  # type: ignore[union-attr]
         execution.name = self.names[place]
-        execution.context.task_name = execution.name
+        context = execution.context
+        context.task_name = execution.name
+        context.assigned = self.assigned
+        context.gpu_ids = self.gpus
+        context.notes_submitted = True
         function = self.functions[place]
         if type(function) is m.DefineFunction:
             function = loads(function.blob)

@@ -1,0 +1,84 @@
+"""Clusters that the tests of a module share, on one node and on two.
+
+Tests of references, lineage and the store run on both: `cluster` is parametrized. A resource named
+`far` is on the last node, so that `far={"far": 1}` sends a task to the other node where there is one
+and to the only node where there is not; `near` is always the driver's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import freehold
+from freehold.testing import LocalCluster, eventually
+
+STORE_BYTES = 192 << 20
+FAR = {"far": 1}
+NEAR = {"near": 1}
+
+
+def start_cluster(nodes: int, **settings: Any) -> LocalCluster:
+    """A cluster whose driver's node has `near`, and whose last node has `far`."""
+    resources: list[dict[str, float]] = [{} for _ in range(nodes)]
+    resources[0]["near"] = 1000
+    resources[-1]["far"] = 1000
+    settings.setdefault("num_cpus", 4)
+    settings.setdefault("object_store_memory", STORE_BYTES)
+    return LocalCluster(nodes=nodes, resources=resources, **settings)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-node", "two-nodes"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    """One or two nodes, shared by a module's tests."""
+    with start_cluster(request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def one_node() -> Iterator[LocalCluster]:
+    """One node, shared by a module's tests."""
+    with start_cluster(1) as running:
+        yield running
+
+
+def store_bytes_in_use() -> int:
+    """Bytes in use in the stores of all living nodes."""
+    total = freehold.cluster_resources()["object_store_memory"]
+    return int(total - freehold.available_resources().get("object_store_memory", 0))
+
+
+def store_is_empty(timeout_s: float = 15.0) -> None:
+    """Wait until nothing is held in any store; a slab is given back a second after its last use."""
+    eventually(lambda: store_bytes_in_use() == 0, timeout_s=timeout_s)
+
+
+@pytest.fixture
+def nothing_stored() -> Iterator[None]:
+    """Nothing is in the store after the test, which must have dropped all of its references."""
+    yield
+    store_is_empty()
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of its own, for what must be in `__main__` or starts its own cluster."""
+
+    def run(source: str, timeout_s: float = 40) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "program.py"
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return subprocess.run(
+            [sys.executable, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return run

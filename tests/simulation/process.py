@@ -1,0 +1,552 @@
+"""A simulated driver or worker: the real `Owner`, and the shell's part of it in a few lines.
+
+What `_processes.owner.core` and `_processes.worker` do with sockets, threads and pickles is done
+here with the simulated network and generators: a program yields when it sleeps, waits for rows or
+pulls a stored value, and goes on when the world says so.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from freehold._core import messages as m
+from freehold._core.ids import Address, Location, child_task_id, object_id
+from freehold._core.interface import FunctionEntry, TaskOptions
+from freehold._core.limits import INLINE_OUTPUTS
+from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.owner import Owner
+from freehold._core.ownership.reference import ObjectRef, make_reference
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Steps = Generator[Any, Any, Any]
+Value = tuple[bytes, list[ObjectRef[Any]]]
+
+
+class Cancelled(Exception):
+    """Thrown into a program that is cancelled."""
+
+
+class UserError(Exception):
+    """What a program raises by itself."""
+
+
+class ArgumentLost(Exception):
+    """A stored argument could not be read."""
+
+
+class Failure(bytes):
+    """What a `get` found instead of a value: the blob of an error."""
+
+
+class Waiter:
+    """Resumes a program when enough rows are resolved."""
+
+    def __init__(self, remaining: int, then: Any) -> None:
+        self.remaining = remaining
+        self.then = then
+
+    def count_down(self) -> None:
+        self.remaining -= 1
+        if self.remaining == 0:
+            self.then()
+
+
+class Context:
+    """What numbers a task's children and puts."""
+
+    def __init__(self, task_id: bytes) -> None:
+        self.task_id = task_id
+        self.children = 0
+        self.puts = 0
+
+    def next_child(self) -> int:
+        self.children += 1
+        return self.children - 1
+
+
+class SimProcess:
+    """A process that owns: a driver, and the base of a worker."""
+
+    def __init__(self, world: World, address: Address) -> None:
+        self.world = world
+        self.address = address
+        self.owner = Owner(address, Address(address.node, 0))
+        self.owner.error_blob = error_blob  # type: ignore[method-assign]
+        self.entries = {kind: FunctionEntry(len, kind) for kind in ("body", "leaf")}
+        for number, entry in enumerate(self.entries.values()):
+            entry.number, entry.blob = number, entry.name.encode()
+        self._timer_at: float | None = None
+        self._was_owning = False
+        owner = self.owner
+        self.handlers: dict[type, Any] = {
+            m.Done: owner.on_done,
+            m.DoneWith: owner.on_done_with,
+            m.Failed: owner.on_failed,
+            m.TasksReturned: owner.on_tasks_returned,
+            m.Borrow: lambda s, x, now: owner.borrowing.on_borrow(s, x),
+            m.Borrowed: lambda s, x, now: owner.borrowing.on_borrowed(s, x),
+            m.Return: lambda s, x, now: owner.borrowing.on_return(s, x),
+            m.TakenResult: lambda s, x, now: owner.handing.taken(s, x.key),
+            m.Resolve: owner.on_resolve,
+            m.Resolved: owner.on_resolved,
+            m.LeaseGranted: owner.leasing.on_lease_granted,
+            m.LeaseSpilledBack: owner.leasing.on_spilled_back,
+            m.LeaseInfeasible: owner.leasing.on_infeasible,
+            m.LeaseRevoked: self._on_revoked,
+            m.ReturnIdle: lambda s, x, now: owner.leasing.on_return_idle(x, now),
+            m.ProcessDied: self._on_died,
+            m.NodeDied: lambda s, x, now: owner.on_node_died(x.node, x.reason, now),
+            m.ActorState: lambda s, x, now: owner.actors.on_state(x.info, now),
+            m.ActorRegistered: lambda s, x, now: None,
+        }
+
+    # ---- the network's side ----------------------------------------------------------------------
+
+    def receive(self, source: Address, message: Any) -> None:
+        """A message arrived."""
+        self.handlers[type(message)](source, message, self.world.clock.now)
+        self.carry_out()
+
+    def disconnected(self, peer: Address) -> None:
+        """The connection to `peer` ended, or could not be made."""
+        if peer.process:
+            self.owner.on_disconnected(peer, self.world.clock.now)
+            self.carry_out()
+
+    def _on_revoked(self, source: Address, message: m.LeaseRevoked, now: float) -> None:
+        self.world.network.drain(message.worker, self.address)
+        self.owner.leasing.on_lease_revoked(message, now)
+
+    def _on_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
+        self.world.network.drain(message.address, self.address)
+        self.owner.on_process_died(message.address, message.cause, now)
+
+    def carry_out(self) -> None:
+        """What `OwnerCore.carry_out` does."""
+        owner, world = self.owner, self.world
+        owner.settle(world.clock.now)
+        while owner.outbox.messages:
+            pending, owner.outbox.messages = owner.outbox.messages, []
+            for target, message, _ in pending:
+                world.network.send(self.address, target, message)
+        woken, owner.outbox.woken = owner.outbox.woken, []
+        for waiter in woken:
+            waiter.count_down()
+        deadline = owner.next_deadline()
+        if deadline is not None and (self._timer_at is None or deadline < self._timer_at):
+            self._timer_at = deadline
+            world.clock.at(deadline, self._on_timer)
+        is_owning = owner.table.owned_in_scope() > 0
+        if is_owning != self._was_owning:
+            self._was_owning = is_owning
+            world.network.send(
+                self.address, Address(self.address.node, 0), m.OwningChanged(is_owning)
+            )
+        world.check(self)
+
+    def _on_timer(self) -> None:
+        if self._timer_at is not None and self._timer_at <= self.world.clock.now:
+            self._timer_at = None
+            if self.is_alive:
+                self.owner.on_deadline(self.world.clock.now)
+                self.carry_out()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self.world.network.receivers.get(self.address) is self
+
+    # ---- what programs do --------------------------------------------------------------------------
+
+    def run(self, steps: Steps, then: Any) -> None:
+        """Drive a program; `then(result or exception)` at its end."""
+        Runner(self, steps, then).resume(None)
+
+    def submit(
+        self, context: Context, kind: str, options: TaskOptions, given: Given
+    ) -> list[ObjectRef[Any]]:
+        """Submit a task; a reference for each output."""
+        row = self.owner.submit(
+            self.entries[kind], options, context.task_id, context.next_child(), given,
+            self.world.clock.now,
+        )  # fmt: skip
+        if options.num_returns == 0:
+            self.owner.table.drops.append((row, 0))
+        refs = [make_reference(row, index) for index in range(options.num_returns)]
+        self.carry_out()
+        return refs
+
+    def put(self, context: Context, inside: list[ObjectRef[Any]], is_stored: bool) -> ObjectRef[Any]:
+        """Put a value that names itself by its id."""
+        index, context.puts = context.puts, context.puts + 1
+        blob = tag(object_id(context.task_id, (1 << 31) + index))
+        where: Any = self.store.write(self.address, [blob]) if is_stored else blob
+        row = self.owner.table.new_put(context.task_id, index, where)
+        if inside:
+            row.nested = {0: (self.owner.borrowing.describe(inside), inside)}
+        if is_stored:
+            self.owner.recovery.note_stored(row)
+        return make_reference(row)
+
+    def create_actor(
+        self, context: Context, options: m.ActorOptions, given: Given
+    ) -> ObjectRef[Any]:
+        """Make an actor; its handle."""
+        row = self.owner.table.new_actor(context.task_id, context.next_child())
+        self.world.actors.add(row.task_id())
+        self.owner.table.expose(row, 0)
+        spec = ((), (), "", b"actor", False)
+        self.owner.actors.create(row, options, spec, given, 0)
+        self.carry_out()
+        return make_reference(row)
+
+    def call(
+        self, context: Context, handle: ObjectRef[Any], options: TaskOptions, given: Given
+    ) -> ObjectRef[Any]:
+        """Call an actor's one method."""
+        place = (context.task_id, context.next_child())
+        row = self.owner.actors.call(
+            handle._row, "method", options, place, given, self.world.clock.now
+        )
+        self.carry_out()
+        return make_reference(row)
+
+    @property
+    def store(self) -> Any:
+        """The arena of this process's node."""
+        return self.world.nodes[self.address.node].store
+
+    def get(self, ref: ObjectRef[Any]) -> Steps:
+        """The value of a reference, or the failure; what `OwnerCore._load` does."""
+        row, index = ref._row, ref._index
+        while True:
+            if row.state in (PENDING, LOST):
+                yield ("wait", [row])
+            elif row.state == FAILED:
+                return Failure(error_blob(row.value))
+            else:
+                value = row.output(index)
+                inside = row.nested[index][1] if row.nested and index in row.nested else []
+                if type(value) is not Location:
+                    return (value, list(inside))
+                found = yield ("pull", value)
+                if found is not None:
+                    return (found, list(inside))
+                self.world.note_unreadable(self, row, value)
+                self.owner.recovery.unreadable(row, index, value)
+                self.carry_out()
+
+    def on_blocked(self, is_blocked: bool) -> None:
+        """A program waits, or goes on."""
+
+
+class Runner:
+    """One program under way in a process."""
+
+    def __init__(self, process: SimProcess, steps: Steps, then: Any) -> None:
+        self.process = process
+        self.steps: Steps | None = steps
+        self.then = then
+
+    def resume(self, value: Any) -> None:
+        """Go on with what was waited for."""
+        process = self.process
+        if self.steps is None or not process.is_alive:
+            return
+        try:
+            operation = self.steps.throw(value) if isinstance(value, Cancelled) else (
+                self.steps.send(value)
+            )  # fmt: skip
+        except StopIteration as stop:
+            self._end(stop.value)
+            return
+        except (Cancelled, UserError, ArgumentLost) as error:
+            self._end(type(error)(*error.args))
+            return
+        self._wait(*operation)
+        process.carry_out()
+
+    def _end(self, result: Any) -> None:
+        self.steps = None
+        then, self.then = self.then, None
+        then(result)
+
+    def _wait(self, what: str, value: Any) -> None:
+        process, world = self.process, self.process.world
+        if what == "sleep":
+            world.clock.after(value, lambda: self.resume(None))
+        elif what == "pull":
+            delay = 0.0 if value.node == process.address.node else world.rng.random() * 0.05
+            world.clock.after(delay, lambda: self._pulled(value))
+        else:
+            rows: list[Row] = [row for row in value if row.state in (PENDING, LOST)]
+            if not rows:
+                world.clock.after(0.0, lambda: self.resume(None))
+                return
+            process.on_blocked(True)
+            waiter = Waiter(len(rows), self._unblocked)
+            for row in rows:
+                process.owner.await_row(row, waiter, world.clock.now)
+
+    def _unblocked(self) -> None:
+        def go_on() -> None:
+            if self.process.is_alive:
+                self.process.on_blocked(False)
+                self.resume(None)
+
+        self.process.world.clock.after(0.0, go_on)
+
+    def _pulled(self, where: Location) -> None:
+        node = self.process.world.nodes[where.node]
+        is_up = self.process.world.network.receivers.get(node.address) is node
+        self.resume(node.store.read(where) if is_up else None)
+
+
+class SimWorker(SimProcess):
+    """A worker: runs one task or call after another."""
+
+    def __init__(self, world: World, address: Address) -> None:
+        super().__init__(world, address)
+        self.queue: deque[tuple[Address, Any]] = deque()
+        self.functions: set[tuple[Address, int]] = set()
+        self.running: tuple[Address, Any, Runner] | None = None
+        self.is_blocked = False
+        self.is_ending = False
+        self.actor: tuple[m.ActorSpec, int] | None = None
+        self.actor_state: list[Any] = []
+        self.actor_calls = 0
+        self.handlers |= {
+            m.Run: self._on_run,
+            m.Call: self._on_run,
+            m.CreateActor: self._on_run,
+            m.LeaseBegan: lambda s, x, now: None,
+            m.DefineFunction: lambda s, x, now: self.functions.add((s, x.function)),
+            m.Recall: lambda s, x, now: self._return_unstarted(x.keys, s),
+            m.Cancel: self._on_cancel,
+            m.ExitProcess: self._on_exit,
+        }
+
+    def _on_run(self, source: Address, message: Any, now: float) -> None:
+        self.queue.append((source, message))
+        if self.is_blocked and type(message) is m.Run:
+            self._return_unstarted(None)
+        self._start_next()
+
+    def _return_unstarted(self, keys: list[int] | None, asked_by: Address | None = None) -> None:
+        returned: dict[Address, list[int]] = {} if asked_by is None else {asked_by: []}
+        rest: deque[tuple[Address, Any]] = deque()
+        for source, message in self.queue:
+            if type(message) is m.Run and (keys is None or message.key in keys):
+                returned.setdefault(source, []).append(message.key)
+            else:
+                rest.append((source, message))
+        self.queue = rest
+        for source, gone in returned.items():
+            self.owner.outbox.send(source, m.TasksReturned(gone), True)
+
+    def _on_cancel(self, source: Address, message: m.Cancel, now: float) -> None:
+        for item in self.queue:
+            if item[0] == source and getattr(item[1], "key", None) == message.key:
+                self.queue.remove(item)
+                answer = m.Failed(message.key, item[1].attempt, 0, "cancelled", b"cancelled")
+                self.owner.outbox.send(source, answer)
+                return
+        running = self.running
+        if running is not None and running[0] == source and running[1].key == message.key:
+            runner = running[2]
+            self.world.clock.after(0.0, lambda: runner.resume(Cancelled()))
+
+    def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
+        self.is_ending = True
+        if self.running is None:
+            self.world.exit_cleanly(self)
+
+    def on_blocked(self, is_blocked: bool) -> None:
+        if is_blocked != self.is_blocked:
+            self.is_blocked = is_blocked
+            if is_blocked and self.actor is None:
+                self._return_unstarted(None)
+            self.owner.outbox.ask_node(m.Blocked(is_blocked))
+
+    # ---- executing -----------------------------------------------------------------------------------
+
+    def _start_next(self) -> None:
+        if self.running is None and self.queue and not self.is_ending:
+            source, message = self.queue.popleft()
+            if type(message) is m.CreateActor:
+                self.actor = (message.spec, message.restart)
+                spec = message.spec
+                call = m.Call(
+                    -1, message.restart, "__init__", b"", 0, spec.payload, 1, spec.args, spec.nested
+                )
+                Execution(self, spec.owner.address, call, spec.actor).start()
+            else:
+                task = child_task_id(message.parent, message.index)
+                Execution(self, source, message, task).start()
+
+    def ended(self) -> None:
+        """A task or call is over."""
+        self.running = None
+        if self.is_blocked:
+            self.on_blocked(False)
+        if self.is_ending:
+            self.world.exit_cleanly(self)
+        else:
+            self.world.clock.after(0.0, self._start_if_alive)
+
+    def _start_if_alive(self) -> None:
+        if self.is_alive:
+            self._start_next()
+            self.carry_out()
+
+
+class Execution:
+    """One task in a worker: `_processes.worker.execution.Execution` with values as plain pairs."""
+
+    def __init__(self, worker: SimWorker, source: Address, message: Any, task: bytes) -> None:
+        self.worker = worker
+        self.source = source
+        self.message = message
+        self.context = Context(task)
+        self.rows: list[tuple[Row, int]] = []
+        self.started_at = worker.world.clock.now
+
+    def start(self) -> None:
+        """Begin; the worker is told at the end."""
+        worker, message = self.worker, self.message
+        if type(message) is m.Run:
+            known = (self.source, message.function) in worker.functions
+            assert known, f"{worker.address} was not told function {message.function}"
+            worker.world.note_start(self)
+        runner = Runner(worker, self._steps(), self._over)
+        worker.running = (self.source, message, runner)
+        runner.resume(None)
+
+    def _meet(self, refs: m.Refs | None) -> list[ObjectRef[Any]]:
+        if refs is None:
+            return []
+        met = self.worker.owner.borrowing.meet(refs, self.source, is_covered=True)
+        self.rows += [(ref._row, ref._index) for ref in met]
+        self.worker.carry_out()
+        return met
+
+    def _steps(self) -> Steps:
+        held = self._meet(self.message.nested)
+        values: list[Value] = []
+        for arg in self.message.args or ():
+            inside = self._meet(arg.nested)
+            blob = arg.blob
+            if arg.location is not None:
+                ref = self._meet(arg.ref)[0]
+                row = ref._row
+                if row.state != READY:
+                    row.state, row.value = READY, arg.location
+                blob = yield ("pull", arg.location)
+                if blob is None:
+                    self.worker.world.note_unreadable(self.worker, row, arg.location)
+                    raise ArgumentLost(ref.binary())
+            values.append((blob, inside))
+        self.worker.world.check_arguments(self.message.payload, values)
+        program = self.worker.world.program_of(self)
+        return (yield from program(self, held, values))
+
+    # ---- the end ---------------------------------------------------------------------------------------
+
+    def _over(self, result: Any) -> None:
+        worker, message = self.worker, self.message
+        run_us = int((worker.world.clock.now - self.started_at) * 1e6)
+        answer: Any
+        if isinstance(result, ArgumentLost):
+            id_ = result.args[0]
+            answer = m.Failed(message.key, message.attempt, run_us, "lost", b"lost", lost=id_)
+        elif isinstance(result, Cancelled):
+            answer = m.Failed(message.key, message.attempt, run_us, "cancelled", b"cancelled")
+        elif isinstance(result, UserError):
+            is_retriable = bool(message.options and message.options.retry_exceptions)
+            answer = m.Failed(message.key, message.attempt, run_us, "user", b"user", is_retriable)
+        elif message.key < 0:
+            answer = None
+        else:
+            answer = self._reply(result, run_us)
+        del result
+        if message.key < 0:
+            self._constructed(b"" if answer is None else answer.error)
+        else:
+            self._finish(answer)
+        worker.carry_out()
+        worker.ended()
+        worker.carry_out()
+
+    def _reply(self, outputs: list[tuple[list[ObjectRef[Any]], bool]], run_us: int) -> Any:
+        """`outputs`: for each the references inside, and whether it is stored."""
+        message, worker = self.message, self.worker
+        task = self.context.task_id
+        blobs = [tag(object_id(task, index)) for index in range(len(outputs))]
+        if len(outputs) == 1 and not outputs[0][1] and not outputs[0][0] and not self.rows:
+            return m.Done(message.key, message.attempt, run_us, blobs[0])
+        answer = m.DoneWith(message.key, message.attempt, run_us)
+        describe = worker.owner.handing.describe_result
+        if len(outputs) > INLINE_OUTPUTS:
+            answer.packed = worker.store.write(self.source, blobs)
+            answer.ends = array("Q", [64 * i + 64 for i in range(len(blobs))]).tobytes()
+            found = {
+                index: describe(inside, self.source, answer)
+                for index, (inside, _) in enumerate(outputs)
+                if inside
+            }
+            answer.packed_nested = found or None
+            return answer
+        answer.outputs = []
+        for blob, (inside, is_stored) in zip(blobs, outputs, strict=True):
+            output = m.Output()
+            if is_stored:
+                output.location = worker.store.write(self.source, [blob])
+            else:
+                output.blob = blob
+            if inside:
+                output.nested = describe(inside, self.source, answer)
+            answer.outputs.append(output)
+        return answer
+
+    def _finish(self, answer: Any) -> None:
+        owner = self.worker.owner
+        owner.table.drain_drops()
+
+        def send(kept: list[bytes] | None) -> None:
+            final = answer
+            if kept is not None:
+                if type(final) is m.Done:
+                    output = m.Output(final.blob)
+                    final = m.DoneWith(final.key, final.attempt, final.run_us, [output])
+                final.kept = kept
+            owner.outbox.send(self.source, final)
+
+        owner.borrowing.finish(self.rows, self.source, send)
+
+    def _constructed(self, error: bytes) -> None:
+        worker = self.worker
+        assert worker.actor is not None
+        spec, restart = worker.actor
+        owner = worker.owner
+        owner.table.drain_drops()
+        started = m.ActorStarted(spec.actor, restart, worker.address, error)
+        owner.borrowing.register_kept(self.rows)
+        owner.borrowing.after_rows(self.rows, lambda: owner.outbox.ask_node(started))
+        if error:
+            worker.is_ending = True
+
+
+def tag(id_: bytes) -> bytes:
+    """The value of an object: it names itself."""
+    return b"value:" + id_
+
+
+def error_blob(error: Any) -> bytes:
+    """The blob of an error: as it came, or its class's name."""
+    return error if isinstance(error, bytes) else type(error).__name__.encode()

@@ -1,0 +1,272 @@
+"""A whole cluster in one process, from a seed: machines, network, faults, and who judges them.
+
+`World(seed).run()` lets a driver and what it starts run on two nodes under delays and, by seed,
+crashes, a node's death and broken connections; then faults end and everything must come to rest.
+
+What is demanded (SIM-1 … SIM-5 in docs/invariants.md): every get ends, with the right value or with
+an error that a fault before it explains; nothing that a living process refers to is forgotten by
+its living owner or released under it; a task with `max_retries=0` begins once at the most; every
+machine's own invariants hold after each event; and at rest nobody has a row, a lease or a range.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+from freehold._core import messages as m
+from freehold._core.ids import Address, Location, root_task_id
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import FAILED, Row
+from freehold._core.scheduling import events as ev
+from tests.simulation.network import CONTROL, Clock, Network
+from tests.simulation.nodes import SimControl, SimNode
+from tests.simulation.process import Context, Execution, SimProcess, SimWorker, tag
+from tests.simulation.program import (
+    Program,
+    actor_program,
+    decode,
+    driver_program,
+    task_program,
+)
+
+NODES = ("0" * 32, "1" * 32)
+FAULTS_END_S = 3.0
+REST_S = 200.0
+MAX_EVENTS = 400_000
+USER_FAILURES = {b"user", b"cancelled", b"TaskCancelledError"}
+
+
+class World:
+    """One simulated cluster."""
+
+    def __init__(self, seed: int, faults: str | None = None) -> None:
+        self.seed = seed
+        self.rng = random.Random(f"world {seed}")
+        self.faults = faults if faults is not None else ("none", "crash", "node", "reset")[seed % 4]
+        self.clock = Clock()
+        self.network = Network(self.clock, self.rng, self.rng.choice([0.0005, 0.005, 0.05]))
+        self.control = SimControl(self)
+        self.network.receivers[CONTROL] = self.control
+        self.nodes = {name: SimNode(self, name, 2) for name in NODES}
+        self.processes: dict[Address, SimProcess] = {}
+        self.starts: Counter[bytes] = Counter()
+        self.first_fault_at: float | None = None
+        self.cancelled = False
+        self.actors: set[bytes] = set()
+        self.failures: Counter[bytes] = Counter()
+        self.threads = 0
+        self.finished = 0
+        self._checks = 0
+
+    # ---- running -----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run to rest and judge."""
+        for node in self.nodes.values():
+            self.network.receivers[node.address] = node
+            node.start()
+        driver = SimProcess(self, self.nodes[NODES[0]].new_address())
+        self._add(driver)
+        root = Context(root_task_id("simulation", self.seed))
+        for number in range(self.rng.randint(1, 3)):
+            rng = random.Random(f"driver {self.seed} {number}")
+            program = Program(driver, root, rng, 0)
+            steps = driver_program(program, rng.randint(3, 14))
+            self.threads += 1
+            self.clock.after(rng.random() * 0.2, lambda s=steps: driver.run(s, self._thread_ended))
+        if self.faults != "none":
+            for _ in range(self.rng.randint(1, 4)):
+                self.clock.at(self.rng.random() ** 2 * FAULTS_END_S, self._fault)
+        while self.clock.step(REST_S):
+            assert self.clock.events < MAX_EVENTS, "the cluster does not come to rest"
+            if self.finished == self.threads and self.clock.now > FAULTS_END_S + 60.0:
+                break
+        self.judge(driver)
+
+    def _thread_ended(self, result: Any) -> None:
+        assert result == [], f"a thread of the driver ended with {result!r}"
+        self.finished += 1
+
+    def _add(self, process: SimProcess) -> None:
+        self.processes[process.address] = process
+        self.network.receivers[process.address] = process
+
+    def start_worker(self, node: SimNode, start: int) -> None:
+        """A fork that was asked for has come up."""
+        if self.network.receivers.get(node.address) is not node:
+            return
+        worker = SimWorker(self, node.new_address())
+        self._add(worker)
+        node.handle(ev.WorkerStarted(start, worker.address.process, 1000 + start))
+
+    def living(self, node: str) -> list[SimProcess]:
+        """The living processes of a node."""
+        return [p for p in self.processes.values() if p.is_alive and p.address.node == node]
+
+    def living_nodes(self) -> list[SimNode]:
+        """The nodes that are up."""
+        return [n for n in self.nodes.values() if self.network.receivers.get(n.address) is n]
+
+    # ---- faults --------------------------------------------------------------------------------------
+
+    def note_fault(self) -> None:
+        """From now on some errors are legitimate."""
+        if self.first_fault_at is None:
+            self.first_fault_at = self.clock.now
+
+    def _fault(self) -> None:
+        if self.faults == "node":
+            if self.network.receivers.get(Address(NODES[1], 0)) is not None:
+                self._kill_node(self.nodes[NODES[1]])
+            return
+        if self.faults == "reset":
+            pairs = self.network.pairs()
+            if pairs:
+                self.note_fault()
+                self.network.reset(*self.rng.choice(pairs))
+            return
+        workers = [
+            p.address for p in self.processes.values() if p.is_alive and isinstance(p, SimWorker)
+        ]
+        if workers:
+            self.kill(self.rng.choice(workers), "it crashed")
+
+    def kill(self, address: Address, reason: str) -> None:
+        """A process is killed; its node manager sees it a moment later."""
+        process = self.processes[address]
+        if process.is_alive:
+            self.note_fault()
+            self._end(process, m.ExitCause(None, 9, reason if reason != "it crashed" else ""))
+
+    def exit_cleanly(self, worker: SimWorker) -> None:
+        """A worker ends by itself."""
+        if worker.is_alive:
+            worker.carry_out()
+            if worker.owner.table.owned_in_scope():
+                self.note_fault()  # what it owns is not handed on yet
+            self._end(worker, m.ExitCause(0))
+
+    def _end(self, process: SimProcess, cause: m.ExitCause) -> None:
+        self.network.remove(process.address)
+        node = self.nodes[process.address.node]
+        delay = self.rng.random() * 0.01
+        self.clock.after(delay, lambda: node.process_exited(process.address, cause))
+
+    def _kill_node(self, node: SimNode) -> None:
+        self.note_fault()
+        for process in self.living(node.name):
+            self.network.remove(process.address)
+        self.network.remove(node.address)
+
+    # ---- programs ------------------------------------------------------------------------------------
+
+    def rng_of(self, name: bytes) -> random.Random:
+        """The randomness of a task's program: the same each time it is executed."""
+        return random.Random(f"{self.seed} {name.hex()}")
+
+    def program_of(self, execution: Execution) -> Any:
+        """What an execution runs."""
+        return task_program if type(execution.message) is m.Run else actor_program
+
+    # ---- judging -------------------------------------------------------------------------------------
+
+    def note_start(self, execution: Execution) -> None:
+        """A task begins to run."""
+        self.starts[execution.context.task_id] += 1
+
+    def note_failure(self, ref: ObjectRef[Any], error: bytes) -> None:
+        """A get ended with an error."""
+        self.failures[bytes(error)] += 1
+        if bytes(error) in USER_FAILURES or self.first_fault_at is not None:
+            return
+        raise AssertionError(f"{ref!r} failed with {bytes(error)!r} before any fault")
+
+    def note_unreadable(self, process: SimProcess, row: Row, where: Location) -> None:
+        """A stored value was not where it should be."""
+        node = self.nodes[where.node]
+        if self.network.receivers.get(node.address) is not node or node.dead:
+            return
+        if (where.segment, where.offset) in node.store.ranges:
+            return
+        raise AssertionError(f"{process.address} reads {where} of {row!r}: released under it")
+
+    def check_arguments(self, data: bytes, values: list[Any]) -> None:
+        """The values of top-level arguments are those of the references given."""
+        expected = [tag(id_) for id_ in decode(data).expected]
+        found = [blob for blob, _ in values]
+        assert found == expected, f"arguments {found} instead of {expected}"
+
+    def check(self, process: SimProcess) -> None:
+        """Invariants after an event."""
+        self._checks += 1
+        table = process.owner.table
+        rows = list({id(row): row for row, _ in table.by_id.values()}.values())
+        rows += [task.row for task in process.owner.leasing.unfinished()]
+        if self._checks % 8 == 0:
+            table.check_invariants(rows)
+        if self._checks % 32 == 0:
+            self._check_references()
+
+    def _check_references(self) -> None:
+        """SIM-2: an object that a living process holds is known to its living owner."""
+        for process in self.processes.values():
+            if not process.is_alive:
+                continue
+            for id_, (row, _) in process.owner.table.by_id.items():
+                if row.info is None or not row.count or row.state == FAILED:
+                    continue
+                owner = self.processes.get(row.info.address)
+                if owner is None or not owner.is_alive:
+                    continue
+                if frozenset((owner.address, process.address)) in self.network.resets:
+                    continue
+                known = owner.owner.table.by_id.get(id_)
+                if known is None and not self._is_under_way(owner.address, process.address):
+                    raise AssertionError(
+                        f"{process.address} holds {row!r}, which its owner {owner.address} forgot"
+                    )
+
+    def _is_under_way(self, owner: Address, holder: Address) -> bool:
+        """Whether the holder's handing over of objects has not reached the new owner yet."""
+        way = self.network._ways.get((holder, owner))
+        return way is not None and bool(way.queue) or self._has_delayed_answer(holder)
+
+    def _has_delayed_answer(self, holder: Address) -> bool:
+        return bool(self.processes[holder].owner.borrowing._after)
+
+    def judge(self, driver: SimProcess) -> None:
+        """The end: everything is done and nothing is left."""
+        assert self.finished == self.threads, (
+            f"{self.threads - self.finished} threads of the driver wait for ever: "
+            f"{driver.owner.table.rows} rows"
+        )
+        for process in self.processes.values():
+            if process.is_alive:
+                self._judge_process(process)
+        for node in self.living_nodes():
+            left = node.store.ranges
+            assert not left or self.network.resets, f"{node.name[:4]} still stores {left}"
+            free = node.scheduler.room.available
+            assert free == node.scheduler.room.total, f"{node.name[:4]} has free only {free}"
+
+    def _judge_process(self, process: SimProcess) -> None:
+        owner = process.owner
+        table = owner.table
+        rows = [row for row, _ in table.by_id.values()]
+        assert not table.by_id or self.network.resets, f"{process.address} still knows {rows}"
+        assert not table.rows or self.network.resets, f"{process.address}: {table.rows} rows left"
+        assert not owner.leasing.leases, f"{process.address} still has leases"
+        assert not owner.leasing.unfinished(), f"{process.address} still has tasks"
+        if not self.network.resets:
+            assert table.lineage_bytes == 0, f"{table.lineage_bytes} bytes of lineage left"
+            assert not table.stale
+            assert table.borrowed_rows == 0
+            assert not owner.actors.links, f"{process.address} still has actors"
+            assert not owner.handing._until_taken
+            assert not owner.borrowing._after
+            assert not owner.borrowing._asked
+
+
+__all__ = ["World"]

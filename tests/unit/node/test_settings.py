@@ -1,0 +1,65 @@
+"""Settings: where a value comes from, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from freehold._processes.node.settings import NodeSettings, arena_bytes, total_resources
+from freehold._processes.settings import describe, resolve
+from freehold.errors import SettingsError
+
+
+def settings(variables: dict[str, str] | None = None, **given: Any) -> NodeSettings:
+    return resolve(NodeSettings, given, variables or {})[0]
+
+
+def test_an_argument_wins_over_a_variable_and_that_over_the_default() -> None:
+    variables = {"FREEHOLD_NUM_CPUS": "3", "FREEHOLD_LOG_TO_DRIVER": "false", "OTHER": "x"}
+    found, sources = resolve(NodeSettings, {"num_cpus": 5, "num_gpus": None}, variables)
+    assert found.num_cpus == 5
+    assert found.log_to_driver is False
+    assert sources["num_cpus"] == "argument"
+    assert sources["log_to_driver"] == "variable FREEHOLD_LOG_TO_DRIVER"
+    assert sources["idle_worker_s"] == "default"
+
+
+def test_structured_variables_are_json() -> None:
+    assert settings({"FREEHOLD_RESOURCES": '{"disk": 0.5}'}).resources == {"disk": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("variables", "given", "message"),
+    [
+        ({"FREEHOLD_NUM_CPU": "1"}, {}, "did you mean FREEHOLD_NUM_CPUS"),
+        ({}, {"idle_worker": 1}, "did you mean idle_worker"),
+        ({"FREEHOLD_NUM_CPUS": "many"}, {}, "'many' is not float"),
+        ({}, {"num_cpus": "1"}, "'1' is not float"),
+        ({}, {"num_cpus": -1}, "must be a finite number of 0 or more"),
+        ({}, {"resources": {"CPU": 1}}, "use num_cpus"),
+        ({}, {"object_store_memory": 10}, "at least 1048576 bytes"),
+        ({}, {"idle_worker_s": 0}, "must be above 0"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_name(
+    variables: dict[str, str], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        settings(variables, **given)
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    found, sources = resolve(NodeSettings, {}, {})
+    described = describe(NodeSettings, found, sources)
+    assert [entry.name for entry in described if len(entry.text) < 20] == []
+
+
+def test_resources_are_whole_units() -> None:
+    chosen = settings(num_cpus=0.5, num_gpus=0, memory=7, resources={"disk": 0.0001})
+    assert total_resources(chosen) == {"CPU": 5_000, "memory": 70_000, "disk": 1}
+
+
+def test_the_store_takes_a_share_of_memory() -> None:
+    assert arena_bytes(settings(object_store_memory=5 << 20)) == 5 << 20
+    assert arena_bytes(settings()) % (1 << 20) == 0
