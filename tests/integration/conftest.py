@@ -7,6 +7,7 @@ and to the only node where there is not; `near` is always the driver's.
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import textwrap
@@ -31,14 +32,17 @@ def start_cluster(nodes: int, **settings: Any) -> LocalCluster:
     resources[-1]["far"] = 1000
     settings.setdefault("num_cpus", 4)
     settings.setdefault("object_store_memory", STORE_BYTES)
+    settings.setdefault("replica_keep_s", 0.2)
     return LocalCluster(nodes=nodes, resources=resources, **settings)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-node", "two-nodes"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    """One or two nodes, shared by a module's tests."""
+    """One or two nodes, shared by a module's tests, after which nothing may be left in the stores."""
     with start_cluster(request.param) as running:
         yield running
+        gc.collect()
+        store_is_empty()
 
 
 @pytest.fixture(scope="module")

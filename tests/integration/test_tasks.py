@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.conftest import FAR, NEAR
 
 import freehold
 from freehold.exceptions import (
@@ -23,8 +24,6 @@ from freehold.exceptions import (
     WorkerCrashedError,
 )
 from freehold.testing import LocalCluster, eventually
-
-from tests.integration.conftest import FAR, NEAR
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
@@ -489,7 +488,7 @@ def test_max_calls_replaces_the_worker() -> None:
 
 @freehold.remote(max_retries=0)
 def sleep_long(seconds: float = 60.0) -> str:
-    time.sleep(seconds)  # noqa: TID251
+    time.sleep(seconds)
     return "slept"
 
 
@@ -570,7 +569,7 @@ def test_cancelling_a_running_task_interrupts_it(place: dict[str, float], tmp_pa
     def run() -> None:
         started.touch()
         try:
-            time.sleep(60)  # noqa: TID251
+            time.sleep(60)
         except KeyboardInterrupt:
             ended.touch()
             raise
@@ -604,7 +603,7 @@ def test_cancelling_is_recursive_unless_told_not_to(tmp_path: Path) -> None:
     def child(name: str) -> None:
         (tmp_path / f"{name}-started").touch()
         try:
-            time.sleep(30)  # noqa: TID251
+            time.sleep(30)
         finally:
             (tmp_path / f"{name}-ended").touch()
 
@@ -642,7 +641,7 @@ def test_a_cancelled_task_is_not_retried(tmp_path: Path) -> None:
     @freehold.remote(max_retries=5, retry_exceptions=True)
     def run() -> None:
         _count(count)
-        time.sleep(60)  # noqa: TID251
+        time.sleep(60)
 
     ref = run.remote()
     eventually(lambda: os.path.exists(count), timeout_s=10)

@@ -19,10 +19,14 @@ from freehold._core.limits import INLINE_OUTPUTS
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
+from freehold._core.ownership.row import FAILED, LOST, PENDING, Row
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+WAIT_LIMIT_S = 10.0
+"""Where actors hand on what they keep, a task may be given its own caller's output to wait for;
+there, but only there, tasks give up after this long."""
 
 Steps = Generator[Any, Any, Any]
 Value = tuple[bytes, list[ObjectRef[Any]]]
@@ -199,7 +203,7 @@ class SimProcess:
     ) -> ObjectRef[Any]:
         """Make an actor; its handle."""
         row = self.owner.table.new_actor(context.task_id, context.next_child())
-        self.world.actors.add(row.task_id())
+        self.world.actors.add(row.object_id(0))
         self.owner.table.expose(row, 0)
         spec = ((), (), "", b"actor", False)
         self.owner.actors.create(row, options, spec, given, 0)
@@ -227,7 +231,8 @@ class SimProcess:
         row, index = ref._row, ref._index
         while True:
             if row.state in (PENDING, LOST):
-                yield ("wait", [row])
+                if not (yield ("wait", [row])):
+                    return Failure(b"timeout")
             elif row.state == FAILED:
                 return Failure(error_blob(row.value))
             else:
@@ -253,21 +258,28 @@ class Runner:
         self.process = process
         self.steps: Steps | None = steps
         self.then = then
+        self._wait_number = 0
 
     def resume(self, value: Any) -> None:
         """Go on with what was waited for."""
         process = self.process
         if self.steps is None or not process.is_alive:
             return
+        ended: Any = None
+        operation: Any = None
         try:
-            operation = self.steps.throw(value) if isinstance(value, Cancelled) else (
-                self.steps.send(value)
-            )  # fmt: skip
+            if value is Cancelled:
+                operation = self.steps.throw(Cancelled())
+            else:
+                operation = self.steps.send(value)
         except StopIteration as stop:
-            self._end(stop.value)
-            return
+            ended = stop.value
         except (Cancelled, UserError, ArgumentLost) as error:
-            self._end(type(error)(*error.args))
+            ended = type(error)(*error.args)
+        if operation is None:
+            # Outside the handler: its traceback holds the program's frame and so its references.
+            self._end(ended)
+            process.carry_out()
             return
         self._wait(*operation)
         process.carry_out()
@@ -287,18 +299,22 @@ class Runner:
         else:
             rows: list[Row] = [row for row in value if row.state in (PENDING, LOST)]
             if not rows:
-                world.clock.after(0.0, lambda: self.resume(None))
+                world.clock.after(0.0, lambda: self.resume(True))
                 return
             process.on_blocked(True)
-            waiter = Waiter(len(rows), self._unblocked)
+            self._wait_number = number = self._wait_number + 1
+            waiter = Waiter(len(rows), lambda: self._unblock(number, True))
             for row in rows:
                 process.owner.await_row(row, waiter, world.clock.now)
+            if world.has_deadlocks and isinstance(process, SimWorker):
+                world.clock.after(WAIT_LIMIT_S, lambda: self._unblock(number, False))
 
-    def _unblocked(self) -> None:
+    def _unblock(self, number: int, is_there: bool) -> None:
         def go_on() -> None:
-            if self.process.is_alive:
+            if self.process.is_alive and self._wait_number == number:
+                self._wait_number += 1
                 self.process.on_blocked(False)
-                self.resume(None)
+                self.resume(is_there)
 
         self.process.world.clock.after(0.0, go_on)
 
@@ -360,7 +376,7 @@ class SimWorker(SimProcess):
         running = self.running
         if running is not None and running[0] == source and running[1].key == message.key:
             runner = running[2]
-            self.world.clock.after(0.0, lambda: runner.resume(Cancelled()))
+            self.world.clock.after(0.0, lambda: runner.resume(Cancelled))
 
     def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
         self.is_ending = True
@@ -445,11 +461,12 @@ class Execution:
             if arg.location is not None:
                 ref = self._meet(arg.ref)[0]
                 row = ref._row
-                if row.state != READY:
-                    row.state, row.value = READY, arg.location
+                self.worker.owner.learn_location(row, arg.location, self.worker.world.clock.now)
+                self.worker.carry_out()
                 blob = yield ("pull", arg.location)
                 if blob is None:
-                    self.worker.world.note_unreadable(self.worker, row, arg.location)
+                    if self.message.key >= 0:  # a constructor may run on when its actor is released
+                        self.worker.world.note_unreadable(self.worker, row, arg.location)
                     raise ArgumentLost(ref.binary())
             values.append((blob, inside))
         self.worker.world.check_arguments(self.message.payload, values)
@@ -539,6 +556,7 @@ class Execution:
         owner.borrowing.register_kept(self.rows)
         owner.borrowing.after_rows(self.rows, lambda: owner.outbox.ask_node(started))
         if error:
+            worker.world.note_fault()  # every call of the actor fails with it
             worker.is_ending = True
 
 

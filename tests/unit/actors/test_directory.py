@@ -217,7 +217,7 @@ def test_a_crash_without_restarts_is_death_with_the_last_lines() -> None:
     effects = world.tell(ActorEnded(A, 0, CRASH))
     assert states(effects) == [(DRIVER, "dead"), (WATCHER, "dead")]
     assert "signal 11" in last_state(effects).info.reason
-    assert "last words" in last_state(effects).info.reason
+    assert last_state(effects).info.cause == CRASH
     assert unplaced(effects) == []
 
 

@@ -13,7 +13,8 @@ def nodes() -> list[dict[str, Any]]:
 
     Returns:
         A dict a node: `NodeID`, `Alive`, `NodeManagerHostname`, `NodeManagerPid`, `IsHead`,
-        `Resources` (in all), `Available`, `Labels`, `ObjectStoreBytes` (in use).
+        `Resources` (in all), `Available`, `Labels`, `ObjectStoreBytes` (in use),
+        `ObjectStoreTotalBytes`.
 
     Example:
         >>> [node["Alive"] for node in freehold.nodes()]
@@ -32,13 +33,14 @@ def nodes() -> list[dict[str, Any]]:
             "Available": _floats(node.available),
             "Labels": {},
             "ObjectStoreBytes": node.store_bytes,
+            "ObjectStoreTotalBytes": node.store_total_bytes,
         }
         for node in state.require().nodes()
     ]
 
 
 def cluster_resources() -> dict[str, float]:
-    """What the living nodes have in all, by resource.
+    """What the living nodes have in all, by resource; `object_store_memory` in bytes.
 
     Example:
         >>> freehold.cluster_resources()["CPU"] >= 1
@@ -96,11 +98,17 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
 
 def _sum(field: str) -> dict[str, float]:
     units: dict[str, int] = {}
+    store_bytes = 0
     for node in state.require().nodes():
         if node.is_alive:
             for name, amount in getattr(node, field).items():
                 units[name] = units.get(name, 0) + amount
-    return _floats(units)
+            used = node.store_bytes if field == "available" else 0
+            store_bytes += node.store_total_bytes - used
+    found = _floats(units)
+    if store_bytes:
+        found["object_store_memory"] = float(store_bytes)
+    return found
 
 
 def _floats(units: dict[str, int]) -> dict[str, float]:

@@ -42,8 +42,8 @@ class ActorDiedError(ActorError):
         who = f"actor {self.actor_name} ({self.actor_id})"
         if isinstance(self.cause, TaskError):
             return (
-                f"{who} died because its constructor raised; create it again once that "
-                f"is mended\n{self.cause}"
+                f"{who} died because {self.reason or 'its constructor raised'}; create it "
+                f"again once that is mended\n{self.cause}"
             )
         why = self.reason or (
             "its process died"

@@ -28,19 +28,17 @@ _encoder = msgspec.msgpack.Encoder()
 _decode = msgspec.msgpack.Decoder(list[Union[all_messages()]]).decode  # type: ignore[misc]  # noqa: UP007
 
 
-def encode(messages: Sequence[Message]) -> bytearray:
+def encode(messages: Sequence[Message]) -> bytes:
     """One frame with all `messages`.
 
     Raises:
         ProtocolError: the frame would be larger than a peer accepts.
     """
-    frame = bytearray(HEADER_BYTES)
-    _encoder.encode_into(messages, frame, HEADER_BYTES)
-    length = len(frame) - HEADER_BYTES
+    body = _encoder.encode(messages)
+    length = len(body)
     if length > FRAME_BYTES:
         raise ProtocolError(reason=f"a frame of {length} bytes is over the limit of {FRAME_BYTES}")
-    _header.pack_into(frame, 0, length, MAGIC, 0)
-    return frame
+    return _header.pack(length, MAGIC, 0) + body
 
 
 def body_length(buffer: bytearray | memoryview, start: int = 0) -> int:

@@ -193,24 +193,27 @@ def dumps(value: Any, role: Role = "value", root: str = "value") -> Dumped:
         active.buffers = outer_buffers  # or the thread would keep the value's memory alive
 
 
-def dumps_function(function: Any, role: Role | None = None) -> tuple[bytes, list[Any] | None]:
+def dumps_function(
+    function: Any, role: Role | None = None, *, is_alone: bool = False
+) -> tuple[bytes, list[Any] | None]:
     """Serialize a function or class: by reference if its module can be imported, else by value.
 
     What it captures travels in the pickle, however large; put large values and capture their
-    references.
+    references. With `is_alone` no side list will travel beside the code: references are pickled as
+    they are outside a call.
 
     Raises:
         SerializationError: names the captured variable, global or default that cannot be pickled.
     """
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    # References are pickled as they are outside a call: the code is read by processes that come much
-    # later, when no message with a side list accompanies it.
-    outer, active.collected = active.collected, None
+    outer = active.collected
+    collected: list[Any] | None = None if is_alone else []
+    active.collected = collected
     try:
         payload = _dumps_by_value(function, role or f"function {name}", name, in_band=True)
     finally:
         active.collected = outer
-    return payload, None
+    return payload, collected or None
 
 
 def _dumps_by_value(value: Any, role: Role, root: str, *, in_band: bool = False) -> bytes:

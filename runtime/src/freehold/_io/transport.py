@@ -113,18 +113,16 @@ class Connection:
         outbox.clear()
         self._write(frame)
 
-    def _encode(self, messages: list[Message]) -> bytearray:
+    def _encode(self, messages: list[Message]) -> bytes:
         try:
             return frames.encode(messages)
         except ProtocolError:
             if len(messages) == 1:
                 raise
-        joined = bytearray()  # together too large for one frame: one each
-        for message in messages:
-            joined += frames.encode([message])
-        return joined
+        # Together they are too large for one frame: one each.
+        return b"".join(frames.encode([message]) for message in messages)
 
-    def _write(self, frame: bytearray) -> None:
+    def _write(self, frame: bytes) -> None:
         sent = 0
         if not self._is_writing:
             try:
@@ -169,30 +167,37 @@ class Connection:
         self._is_writing = False
         self._reactor.modify(self._socket.fileno(), READABLE)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read once and apply what is whole; False if nothing had come."""
         buffer = self._buffer
         try:
             with memoryview(buffer) as view:
                 count = self._socket.recv_into(view[self._filled :])
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self.close(str(error))
-            return
+            return False
         if count == 0:
             self.close("" if not self._filled else "the peer closed in the middle of a frame")
-            return
+            return False
         self._filled += count
         try:
             self._parse()
         except ProtocolError as error:
             self.refuse(str(error))
+        return True
 
     def preload(self, data: bytes) -> None:
         """Take bytes that somebody else has read from the socket."""
         self._buffer[: len(data)] = data  # grows if need be
         self._filled = len(data)
         self._parse()
+
+    def read_arrived(self) -> None:
+        """Apply all that the peer has said so far, whether it has ended or not."""
+        while not self.is_closed and self._read():
+            pass
 
     def read_to_end(self) -> None:
         """Apply all that a peer known to have ended said before, and close."""

@@ -39,6 +39,7 @@ from freehold._core.messages import (
     ActorSpec,
     ActorStarted,
     ActorState,
+    ExitCause,
     FindActor,
     FromProcess,
     KillActor,
@@ -94,6 +95,9 @@ class Row:
     refused_by: dict[str, None] = field(default_factory=dict)
     failures: int = 0
     not_before: Instant = 0.0
+    reason: str = ""
+    """Why it is not alive, once it has been."""
+    cause: ExitCause | None = None
 
     @property
     def name(self) -> tuple[str, str] | None:
@@ -108,6 +112,9 @@ class Row:
             self.state,
             self.address,
             self.restart,
+            self.reason,
+            b"",
+            self.cause,
         )
 
 
@@ -294,6 +301,7 @@ info=None))]
         elif row.placed_on and not row.is_ending:
             row.is_ending = True
             self._unplace(row, 0.0, reason)
+            row.reason, row.cause = reason, None
             self._set_restarting(row)
 
     def _release(self, source: Address, message: ReleaseActor) -> None:
@@ -322,6 +330,7 @@ info=None))]
             return
         row.state = ALIVE
         row.address = event.address
+        row.reason, row.cause = "", None
         row.failures = 0
         self._tell_all(row)
 
@@ -333,7 +342,7 @@ info=None))]
         if event.is_intended:
             self._die(row, event.cause.reason or "it ended by itself")
         else:
-            self._restart(row, "\n".join([f"its process ended: {event.cause}", *event.cause.log]))
+            self._restart(row, f"its process ended: {event.cause}", event.cause)
 
     def _placement_rejected(self, event: ev.PlacementRejected) -> None:
         row = self._current(event.actor, event.restart)
@@ -369,7 +378,7 @@ info=None))]
         self._forget(gone, reason)
         for row in lost:
             if row.state != DEAD:
-                self._restart(row, reason)
+                self._restart(row, reason, ExitCause(reason=reason, node=event.node))
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
@@ -425,10 +434,12 @@ info=None))]
         most = row.spec.options.max_restarts
         return most < 0 or row.restart < most
 
-    def _restart(self, row: Row, reason: str) -> None:
+    def _restart(self, row: Row, reason: str, cause: ExitCause | None = None) -> None:
         """The actor's process is gone though nobody wanted that for good."""
+        if not row.is_ending:
+            row.reason, row.cause = reason, cause
         if not self._may_restart(row):
-            self._die(row, reason)
+            self._die(row, reason, cause=cause)
             return
         if row.state != ALIVE and not row.is_ending:
             pause = RESTART_PAUSE_S * 2.0 ** min(row.failures, 16)
@@ -455,6 +466,7 @@ info=None))]
         grace_s: float = 0.0,
         error: bytes = b"",
         is_infeasible: bool = False,
+        cause: ExitCause | None = None,
     ) -> None:
         """The actor is dead for good: free its name, end its process, tell everybody."""
         actor = row.spec.actor
@@ -462,8 +474,8 @@ info=None))]
             self._unplace(row, grace_s, reason)
         row.state = DEAD
         row.address = None
+        row.reason, row.cause = reason, cause
         state = ActorState(row.info(), is_infeasible)
-        state.info.reason = reason
         state.info.error = error
         for address in self._listeners(row):
             self._tell(address, state)

@@ -131,6 +131,7 @@ def all_messages() -> tuple[type[Message], ...]:
 
 
 __all__ = [
+    "PROTOCOL",
     "ActorEnded",
     "ActorFound",
     "ActorInfo",
@@ -170,8 +171,8 @@ __all__ = [
     "FrozenPlain",
     "Hello",
     "KillActor",
-    "LeaseDemand",
     "LeaseBegan",
+    "LeaseDemand",
     "LeaseEnded",
     "LeaseGranted",
     "LeaseInfeasible",
@@ -187,7 +188,6 @@ __all__ = [
     "Output",
     "OwnerInfo",
     "OwningChanged",
-    "PROTOCOL",
     "PlaceActor",
     "PlacementFailed",
     "Plain",

@@ -7,7 +7,6 @@ from typing import TypeAlias
 from freehold._core.ids import Address
 from freehold._core.messages.parts import ActorInfo, ActorSpec, ExitCause, Message, NodeInfo
 
-
 # ---- anyone ↔ control service (through the node manager) ----------------------------------
 
 

@@ -6,7 +6,6 @@ from freehold._core.ids import Address
 from freehold._core.messages.parts import ExitCause, Message, NodeInfo
 from freehold._core.resources import Shape
 
-
 # ---- process ↔ node manager ------------------------------------------------------------------
 
 

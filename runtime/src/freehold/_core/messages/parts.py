@@ -82,6 +82,8 @@ class ExitCause(FrozenPlain, frozen=True):
     signal: int | None = None
     reason: str = ""
     log: list[str] = []
+    pid: int = 0
+    node: str = ""
 
     def __str__(self) -> str:
         if self.reason:
@@ -134,6 +136,8 @@ class ActorInfo(Plain):
     restarts: int = 0
     reason: str = ""
     error: bytes = b""
+    cause: ExitCause | None = None
+    """How its process ended, if that is why it is away or dead."""
 
 
 class NodeInfo(Plain):
@@ -150,3 +154,4 @@ class NodeInfo(Plain):
     hostname: str = ""
     queued: dict[str, int] = {}
     store_bytes: int = 0
+    store_total_bytes: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from freehold._core.ids import Address, Location
 from freehold._core.messages.parts import Message
 
-
 # ---- process ↔ node manager: the store -------------------------------------------------------
 
 

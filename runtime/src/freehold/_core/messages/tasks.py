@@ -6,7 +6,6 @@ from freehold._core.ids import Address, Location
 from freehold._core.messages.parts import Adopted, Arg, Message, Output, Refs, RunOptions
 from freehold._core.resources import Shape
 
-
 # ---- every connection ------------------------------------------------------------------------
 
 

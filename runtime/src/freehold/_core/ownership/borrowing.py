@@ -20,7 +20,7 @@ from struct import Struct
 from typing import Any
 
 from freehold._core.ids import OBJECT_ID_BYTES, Address
-from freehold._core.limits import LATE_BORROW_S
+from freehold._core.limits import LATE_BORROW_S, LEASE_S
 from freehold._core.messages import Borrow, Borrowed, OwnerInfo, Refs, Resolve, Return
 from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.reference import ObjectRef
@@ -54,6 +54,8 @@ class Borrowing:
         self.table = table
         self.outbox = outbox
         self.wake = wake
+        self.give_up: Callable[[Address, float], None] = lambda address, now: None
+        """What follows when an owner cannot be reached for good."""
         self.supervisor: Address | None = None
         self.dead: dict[Address, None] = {}
         """Processes known to have ended, the last `_DEAD_KEPT` of them."""
@@ -64,6 +66,7 @@ class Borrowing:
         self._late: list[tuple[float, Address, bytes, int]] = []
         self._held: list[tuple[float, list[ObjectRef[Any]]]] = []
         self._reconnect: dict[Address, float] = {}
+        self._lost_since: dict[Address, float] = {}
         self._own = OwnerInfo(table.address)
 
     def is_dead(self, address: Address) -> bool:
@@ -214,6 +217,7 @@ class Borrowing:
 
     def on_borrowed(self, source: Address, message: Borrowed) -> None:
         """The owner answered a registration."""
+        self.heard_from(source)
         asked = self._asked.get(source, {})
         for id_ in split_ids(message.ids):
             if self._is_last(asked, id_):
@@ -282,6 +286,11 @@ class Borrowing:
                     self._late.append((now + LATE_BORROW_S, peer, id_, times))
         # Not at once: mostly the peer is dead, and word of it is on its way.
         self._reconnect.setdefault(peer, now + RECONNECT_S)
+        self._lost_since.setdefault(peer, now)
+
+    def heard_from(self, peer: Address) -> None:
+        """An owner answered."""
+        self._lost_since.pop(peer, None)
 
     def _register_anew(self, peer: Address) -> None:
         lost = self._asked.pop(peer, {})
@@ -295,6 +304,8 @@ class Borrowing:
                 if row.key == _ASKED:
                     row.key = -1
                     asked.append(row)
+        if not again:
+            self._lost_since.pop(peer, None)  # nothing is wanted of it
         self._register(again)
         for row in asked:
             self.need(row)
@@ -378,7 +389,11 @@ class Borrowing:
                 self.table.give_back(id_, borrower, is_dead=True)
         for peer in [peer for peer, at in self._reconnect.items() if at <= now]:
             del self._reconnect[peer]
-            if not self.is_dead(peer):
+            if self.is_dead(peer):
+                self._lost_since.pop(peer, None)
+            elif now - self._lost_since.get(peer, now) >= LEASE_S:
+                self.give_up(peer, now)
+            else:
                 self._register_anew(peer)
         while self._held and self._held[0][0] <= now:
             del self._held[0]

@@ -37,9 +37,9 @@ class Handing:
         adopted = answer.adopted if answer.adopted is not None else []
         for ref in nested:
             row = ref._row
-            if row.info is not None:
+            if row.info is not None or caller == owner.address:
                 held.append(ref)
-            elif self._may_hand_over(row) and self._may_own(caller):
+            elif self._may_hand_over(row) and self._may_own(caller) and self._is_known(row):
                 held += self._inside_of_others(row, caller)
                 adopted.append(self._hand_over(row, caller))
                 held.append(ref)
@@ -68,6 +68,11 @@ class Handing:
         """A node is gone with all callers there."""
         for place in [place for place in self._until_taken if place[0].node == node]:
             del self._until_taken[place]
+
+    def _is_known(self, row: Row) -> bool:
+        """Whether its id stands for it, and not for the same object of an earlier execution."""
+        table = self._owner.table
+        return table.by_id[table.expose(row, 0)][0] is row
 
     def _may_own(self, caller: Address) -> bool:
         owner = self._owner

@@ -62,6 +62,7 @@ class Owner:
         self.outbox = Outbox(node_manager)
         self.table = OwnershipTable(address)
         self.borrowing = Borrowing(self.table, self.outbox, self.wake)
+        self.borrowing.give_up = self._give_up
         self.leasing = Leasing(self)
         self.arguments = Arguments(self)
         self.recovery = Recovery(self)
@@ -389,6 +390,7 @@ class Owner:
 
     def on_resolved(self, source: Address, message: Resolved, now: float) -> None:
         """The owner answered."""
+        self.borrowing.heard_from(source)
         known = self.table.by_id.get(message.id)
         if known is None or known[0].info is None or known[0].state != PENDING:
             if message.nested is not None:
@@ -411,6 +413,13 @@ class Owner:
             self.fail(row, message.blob, now)
         else:
             self.fail(row, _lost(row, "its owner no longer knows it"), now)
+
+    def learn_location(self, row: Row, where: Location, now: float) -> None:
+        """A borrowed object's place came with a task's arguments, before or without asking for it."""
+        if row.info is not None and row.state == PENDING:
+            waiters = self.table.complete_with(row, [where], row.nested, keep_task=False)
+            if waiters is not None:
+                self.wake(waiters, now)
 
     # ---- cancelling --------------------------------------------------------------------------
 
@@ -484,6 +493,10 @@ class Owner:
         if not self.borrowing.is_dead(peer):
             self.handing.on_disconnected(peer, now)
             self.borrowing.on_disconnected(peer, now)
+
+    def _give_up(self, peer: Address, now: float) -> None:
+        """Nobody tells a process of those that ended before it began: it finds out by trying."""
+        self.on_process_died(peer, ExitCause(reason="it could not be reached"), now)
 
     def on_process_died(self, address: Address, cause: ExitCause, now: float) -> None:
         """A process ended: a borrower of ours, or an owner of what we borrow."""

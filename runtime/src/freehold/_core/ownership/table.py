@@ -56,6 +56,9 @@ class OwnershipTable:
         self.returned: list[Row] = []
         self.ended_actors: list[Row] = []
         self.by_id: dict[bytes, tuple[Row, int]] = {}
+        self.shadows: dict[bytes, list[tuple[Row, int]]] = {}
+        """Rows of a task that was executed here again while rows of the same ids, from its first
+        execution, live on: each is known by its id when the one before it is gone."""
         self.stale: dict[Row, list[Location]] = {}
         """Copies given up as lost that may still be read somewhere: let go with their row."""
         self.rows = 0
@@ -124,8 +127,13 @@ class OwnershipTable:
     def expose(self, row: Row, index: int) -> bytes:
         """The id of an output that is about to leave the process; known by it from now on."""
         id_ = row.object_id(index)
-        if id_ not in self.by_id:
+        known = self.by_id.get(id_)
+        if known is None:
             self.by_id[id_] = (row, index)
+        elif known[0] is not row:
+            shadows = self.shadows.setdefault(id_, [])
+            if (row, index) not in shadows:
+                shadows.append((row, index))
         return id_
 
     # ---- counting ----------------------------------------------------------------------------
@@ -150,9 +158,7 @@ class OwnershipTable:
             left = row.counts[index] = row.counts[index] - 1
             if left == 0 and count and row.state == READY:
                 self._release_output(row, index)
-        if count == 0 and row.state != PENDING:
-            self._leave_scope(row)
-        elif count == 0 and row.info is not None:
+        if (count == 0 and row.state != PENDING) or (count == 0 and row.info is not None):
             self._leave_scope(row)
 
     def drain_drops(self) -> None:
@@ -223,10 +229,19 @@ class OwnershipTable:
                     known = self.by_id.get(id_)
                     if known is not None and known[0] is row:
                         del self.by_id[id_]
+                    if id_ in self.shadows:
+                        self._leave_shadows(row, id_)
             task, row.task = row.task, None
             row.value = row.nested = None
             if task is not None:
                 ending += self._end_lineage(task)
+
+    def _leave_shadows(self, row: Row, id_: bytes) -> None:
+        shadows = [entry for entry in self.shadows.pop(id_) if entry[0] is not row]
+        if shadows and id_ not in self.by_id:
+            self.by_id[id_] = shadows.pop(0)
+        if shadows:
+            self.shadows[id_] = shadows
 
     def _end_lineage(self, task: Task) -> list[Row]:
         """A kept task is not needed any more; returns the rows that only it had held."""

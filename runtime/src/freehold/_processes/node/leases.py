@@ -15,6 +15,9 @@ from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import LocalProcess
 from freehold._processes.node.settings import scheduler_settings
 
+STORE_REPORT_S = 0.25
+"""How often the store's use is reported at the most, while nothing else changes."""
+
 
 class LeaseDesk:
     """The shell around `LeaseScheduler`.
@@ -36,6 +39,8 @@ class LeaseDesk:
             hub.node, total, scheduler_settings(hub.settings), incarnation=hub.incarnation
         )
         self._alarm = clock.MachineAlarm(hub.reactor, lambda: self.handle(ev.DeadlineReached()))
+        self._told = m.NodeReported(hub.node, dict(total), {})
+        self._is_telling = False
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         self._doers: dict[type, Any] = {
             ev.GrantLease: self._grant,
@@ -226,10 +231,22 @@ class LeaseDesk:
         self._hub.to_control(ended)
 
     def _report(self, effect: ev.ReportNode) -> None:
-        store_bytes = self._store_bytes()
-        self._hub.to_control(
-            m.NodeReported(self._hub.node, effect.available, effect.queued, store_bytes)
+        self._told = m.NodeReported(
+            self._hub.node, effect.available, effect.queued, self._store_bytes()
         )
+        self._hub.to_control(self._told)
+
+    def store_changed(self) -> None:
+        """The store holds more or less than it did: tell soon, if nothing else is told before."""
+        if not self._is_telling:
+            self._is_telling = True
+            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_store)
+
+    def _tell_store(self) -> None:
+        self._is_telling = False
+        told = self._told
+        if told.store_bytes != self._store_bytes():
+            self._report(ev.ReportNode(told.available, told.queued))
 
     def _address(self, number: int) -> Address:
         return Address(self._hub.node, number, self._hub.incarnation)

@@ -205,7 +205,9 @@ class WorkerPool:
         code, number = process.exit
         was_registered = process.connection is not None
         log = self._outputs.close(process)
-        process.cause = ExitCause(code, number, self._reason(process), log)
+        process.cause = ExitCause(
+            code, number, self._reason(process), log, process.pid, process.address.node
+        )
         process.is_registered = False
         if process.connection is not None and not process.connection.is_closed:
             process.connection.close()

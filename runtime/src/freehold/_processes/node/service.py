@@ -104,6 +104,7 @@ class NodeManager:
         self.leases = LeaseDesk(hub, self.total, template, self.store.used_bytes)
         self.transfer = Transfer(hub, self.arena, self.store)
         self.store.puller = self.transfer
+        self.store.on_change = self.leases.store_changed
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
         self.gathering = EventsGathering(hub, self._other_nodes)
@@ -182,6 +183,7 @@ class NodeManager:
             socket_dir=self.session.path,
             pid=os.getpid(),
             hostname=os.uname().nodename,
+            store_total_bytes=self.arena.size_bytes,
         )
 
     # ---- connections -----------------------------------------------------------------------------

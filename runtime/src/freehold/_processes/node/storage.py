@@ -6,6 +6,7 @@ between nodes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from freehold._core import messages as m
@@ -33,6 +34,8 @@ class StoreDesk:
         self._arena = arena
         self.puller: Puller
         self.machine = StoreMachine(store_settings(hub.settings))
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when what is in use may have changed."""
         self._alarm = clock.MachineAlarm(hub.reactor, self._on_due)
         self._doers: dict[type, Any] = {
             ev.DecommitPages: lambda effect: arena.decommit(effect.offset, effect.length),
@@ -75,6 +78,7 @@ class StoreDesk:
         for extent, reason in failed.items():
             self.handle(ev.CommitFailed(extent, reason))
         self._alarm.arm(self.machine.next_deadline())
+        self.on_change()
         return effects
 
     def _on_due(self) -> None:

@@ -35,7 +35,7 @@ class ClusterCore(OwnerCore):
         self, request: ActorRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[ObjectRef[Any], m.ActorInfo | None]:
         """See `Core.create_actor`."""
-        blob, _ = dumps_function(request.cls)
+        blob, _ = dumps_function(request.cls, is_alone=True)
         name = request.options.class_name
         given = pack(args, kwargs, f"{name}.__init__", self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()

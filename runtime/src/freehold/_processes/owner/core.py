@@ -30,8 +30,10 @@ from freehold._io.serialization import Parts, dumps, dumps_function, loads
 from freehold._io.shm import Arena
 from freehold._io.transport import Connection, Peers
 from freehold._processes.owner.context import Context
+from freehold._processes.owner.deaths import actor_cause
+from freehold._processes.owner.failures import error_blob, load_error, stale
 from freehold._processes.owner.futures import Callback, FutureBridge
-from freehold._processes.owner.outside import Keeping
+from freehold._processes.owner.outside import Keeping, cores
 from freehold._processes.owner.packing import pack
 from freehold._processes.owner.requests import Requests
 from freehold._processes.owner.storage import Storage
@@ -40,7 +42,6 @@ from freehold.errors import (
     ForkedProcessError,
     FreeholdError,
     GetTimeoutError,
-    TaskError,
 )
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ class OwnerCore:
         self.owner.table.reduce = reduce_reference
         self.owner.table.on_drop = self.reactor.kick
         self.owner.error_blob = error_blob  # type: ignore[method-assign]
-        self.owner.actors.error_of = _actor_cause
+        self.owner.actors.error_of = actor_cause
         self.peers = Peers(self.reactor, cluster, socket_path, self._on_messages, self._on_closed)
         self.cluster = cluster
+        cores[cluster] = self
         self.pid = os.getpid()
         self.node_id = address.node
         self.worker_id = str(address)
@@ -128,7 +130,7 @@ class OwnerCore:
             m.ReturnIdle: lambda source, message, now: owner.leasing.on_return_idle(message, now),
             m.ProcessDied: self._on_process_died,
             m.NodeDied: lambda s, msg, now: owner.on_node_died(msg.node, msg.reason, now),
-            m.ActorState: lambda source, message, now: owner.actors.on_state(message.info, now),
+            m.ActorState: self._on_actor_state,
             m.AskViews: lambda source, message, now: self.storage.on_ask_views(message),
             m.EnvFailed: lambda source, message, now: owner.leasing.on_env_failed(message, now),
             m.SegmentGranted: on_answer,
@@ -224,6 +226,16 @@ class OwnerCore:
             connection.read_to_end()
         self.owner.leasing.on_lease_revoked(message, now)
 
+    def _on_actor_state(self, source: Address, message: m.ActorState, now: float) -> None:
+        # What the actor answered before it ended may still be in its socket: that counts first.
+        info = message.info
+        link = self.owner.actors.links.get(info.actor)
+        if link is not None and link.address is not None and link.address != info.address:
+            connection = self.peers.get(link.address)
+            if connection is not None:
+                connection.read_arrived()
+        self.owner.actors.on_state(info, now)
+
     def _on_process_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
         connection = self.peers.get(message.address)
         if connection is not None:
@@ -273,6 +285,8 @@ class OwnerCore:
                 self.check_alive()
                 now = time.monotonic()
                 for row, _ in pairs:
+                    if row.table is not self.owner.table:
+                        raise stale(row, self.cluster)
                     if row.state == PENDING or row.state == LOST:
                         waiters = row.waiters
                         if waiters and waiters[-1] is waiter:
@@ -345,7 +359,7 @@ class OwnerCore:
     def _define(self, entry: FunctionEntry) -> None:
         # References that the function closes over are held as long as it is, by its entry.
         with Keeping() as kept:
-            entry.blob, _ = dumps_function(entry.function)
+            entry.blob, _ = dumps_function(entry.function, is_alone=True)
         entry.kept = kept.refs
         with self.reactor.lock:
             entry.number = self._functions
@@ -393,9 +407,12 @@ class OwnerCore:
                 if not self._await_rows(pairs, deadline):
                     raise self._timed_out(refs, timeout)
                 break
+        table = self.owner.table
         for ref in refs:
             row = ref._row
             value = row.value
+            if row.table is not table:
+                raise stale(row, self.cluster)
             if row.state == READY and type(value) is bytes and row.nested is None:
                 values.append(loads(value))
                 continue
@@ -566,31 +583,6 @@ def _resolved(refs: list[ObjectRef[Any]], count: int) -> list[int]:
             if len(found) >= count:
                 break
     return found
-
-
-def error_blob(error: Any) -> bytes:
-    """The blob of an error: as it came, or pickled if it was made here."""
-    if isinstance(error, bytes):
-        return error
-    blob = dumps(error)[0]
-    return blob if isinstance(blob, bytes) else blob.join()
-
-
-def load_error(value: Any) -> BaseException:
-    """The exception to raise for a failed row's value."""
-    error = loads(value) if isinstance(value, bytes | memoryview) else value
-    if isinstance(error, TaskError):
-        return error.as_instanceof_cause()
-    if isinstance(error, BaseException):
-        return error.with_traceback(None)
-    return FreeholdError(f"a task failed without saying how: {error!r}")
-
-
-def _actor_cause(info: m.ActorInfo) -> Any:
-    if info.error:
-        error = loads(info.error)
-        return error if isinstance(error, FreeholdError) else None
-    return None
 
 
 __all__ = ["ActorRequest", "OwnerCore", "Parts"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from freehold._api import state
 from freehold._core.ids import Address
 from freehold._core.messages import OwnerInfo, Refs
 from freehold._core.ownership.reference import ObjectRef
@@ -18,7 +18,11 @@ from freehold._io.references import register_reference_type
 from freehold.errors import StaleReferenceError
 
 if TYPE_CHECKING:
-    from freehold._processes.owner.cluster import ClusterCore
+    from freehold._processes.owner.core import OwnerCore
+
+
+cores: WeakValueDictionary[str, OwnerCore] = WeakValueDictionary()
+"""This process's core by cluster: one at most is alive. An unpickled reference has no other way."""
 
 
 class _Pins(threading.local):
@@ -48,7 +52,7 @@ class Keeping:
 def reduce_outside(ref: ObjectRef[Any]) -> tuple[Any, ...]:
     """How a reference is pickled where no side list takes it; it is pinned."""
     row = ref._row
-    core: ClusterCore = row.table.host
+    core: OwnerCore = row.table.host
     with core.reactor.lock:
         id_ = row.table.expose(row, ref._index)
         info = row.info
@@ -63,11 +67,10 @@ def restore(cluster: str, id_: bytes, owner: tuple[str, int, int]) -> ObjectRef[
     Raises:
         StaleReferenceError: it is of another cluster than this process's.
     """
-    core: Any = state.core
-    if core is None or core.cluster != cluster:
-        raise StaleReferenceError(
-            object_id=id_.hex(), cluster=cluster, current=core.cluster if core else "none"
-        )
+    core = cores.get(cluster)
+    if core is None or core.is_dead is not None:
+        current = next((name for name, other in cores.items() if other.is_dead is None), "none")
+        raise StaleReferenceError(object_id=id_.hex(), cluster=cluster, current=current)
     refs = Refs([OwnerInfo(Address(*owner))], id_ + b"\0\0")
     with core.reactor.lock:
         met: list[ObjectRef[Any]] = core.owner.borrowing.meet(

@@ -8,6 +8,7 @@ of another node is pulled into this node's arena first and the copy pinned as lo
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +126,15 @@ class Storage:
         self.core.reactor.call_later(SLAB_IDLE_S, close_if_idle)
 
     def _create(self, size: int, is_slab: bool) -> SegmentGranted:
+        started = time.monotonic()
         answer = self.core.requests.ask(lambda number: CreateSegment(number, size, is_slab))
         if isinstance(answer, SegmentRefused):
             raise ObjectStoreFullError(
-                node=self.core.node_id, needed_bytes=size, holders=answer.report
+                node=self.core.node_id,
+                needed_bytes=size,
+                capacity_bytes=self.arena.size_bytes,
+                waited_s=round(time.monotonic() - started, 1),
+                holders=tuple(answer.report.splitlines()),
             )
         assert isinstance(answer, SegmentGranted)
         return answer

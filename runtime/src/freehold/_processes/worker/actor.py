@@ -10,8 +10,9 @@ from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.interface import TaskOptions
 from freehold._io.serialization import loads
-from freehold._processes.worker.execution import Execution
+from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.loops import AsyncLoop, MainLoop, ThreadedLoop
+from freehold.errors import AsyncioActorExit
 
 if TYPE_CHECKING:
     from freehold._processes.worker.service import WorkerService
@@ -35,7 +36,11 @@ class ActorHost:
     # ---- construction ------------------------------------------------------------------------
 
     def construct(self) -> bytes:
-        """Run the constructor; b"" or the blob of what it raised."""
+        """Run the constructor; b"" or the blob of what it raised.
+
+        Raises:
+            ActorExit, SystemExit: it left.
+        """
         spec = self.spec
         call = m.Call(-1, self.restart, "__init__", b"", 0, spec.payload, 1, spec.args, spec.nested)
         execution = Execution(self._service.core, spec.owner.address, call)
@@ -52,6 +57,8 @@ class ActorHost:
                 self.instance.__init__(*args, **kwargs)
             finally:
                 core.current.reset(token)
+        except (ActorExit, AsyncioActorExit, SystemExit):
+            raise
         except BaseException as error:
             return execution.error_reply(error).error
         finally:

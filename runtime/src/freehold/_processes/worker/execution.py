@@ -258,9 +258,9 @@ class Execution:
             return m.Failed(
                 message.key, message.attempt, self.run_us(), "lost", _blob(lost), lost=error.id
             )
-        if isinstance(error, (ActorExit, AsyncioActorExit)):
-            kind, wrapped = "exited", error
-            return m.Failed(message.key, message.attempt, self.run_us(), kind, b"")
+        left = isinstance(error, ActorExit | AsyncioActorExit)
+        if left or (context.actor_id and isinstance(error, SystemExit)):
+            return m.Failed(message.key, message.attempt, self.run_us(), "exited", b"")
         if context.has_timed_out:
             timeout = message.options.timeout_s if message.options is not None else None
             kind = "timeout"

@@ -35,7 +35,7 @@ from freehold._processes.worker.actor import ActorHost
 from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
 from freehold._processes.worker.loops import MainLoop
-from freehold.errors import FreeholdError, TaskCancelledError, TaskTimeoutError
+from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
 
 def run_worker(start: WorkerStart) -> NoReturn:
@@ -44,7 +44,7 @@ def run_worker(start: WorkerStart) -> NoReturn:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     service = WorkerService(start)
     service.run()
-    os._exit(0)
+    os._exit(service.exit_code)
 
 
 class WorkerCore(ClusterCore):
@@ -99,6 +99,7 @@ class WorkerService:
     def __init__(self, start: WorkerStart) -> None:
         self._start = start
         self.is_ending = False
+        self.exit_code = 0
         self.interrupts = Interrupts()
         self.functions: dict[tuple[Address, int], m.DefineFunction | Callable[..., Any]] = {}
         self.names: dict[tuple[Address, int], str] = {}
@@ -304,9 +305,9 @@ class WorkerService:
         try:
             return execution.error_reply(error)
         finally:
-            if isinstance(error, ActorExit) or type(error).__name__ == "AsyncioActorExit":
-                self.end_actor()
-            elif isinstance(error, SystemExit) and self.actor is None:
+            if self.actor is not None:
+                self._leave_actor(error)
+            elif isinstance(error, SystemExit):
                 self.is_ending = True
 
     def _answer(self, execution: Execution, answer: Any) -> None:
@@ -438,7 +439,11 @@ class WorkerService:
 
     def _become_actor(self, source: Address, message: m.CreateActor) -> None:
         self.actor = self.core.host = ActorHost(self, message)
-        error = self.actor.construct()
+        try:
+            error = self.actor.construct()
+        except (ActorExit, AsyncioActorExit, SystemExit) as leaving:
+            self._leave_actor(leaving)
+            return
         address = self.core.owner.address
         with self.core.reactor.lock:
             started = m.ActorStarted(message.spec.actor, message.restart, address, error)
@@ -453,25 +458,34 @@ class WorkerService:
         if error:
             self.is_ending = True
 
-    def end_actor(self) -> None:
-        """`exit_actor`: end after this call's reply, for good."""
+    def _leave_actor(self, error: BaseException) -> None:
+        """`exit_actor` and `sys.exit()`: end for good. `sys.exit(n)`: end as a crash does."""
         assert self.actor is not None
-        with self.core.reactor.lock:
-            ended = m.ActorEnded(
-                self.actor.spec.actor,
-                self.actor.restart,
-                m.ExitCause(0, None, "exit_actor()"),
-                True,
-            )
-            self.core.owner.outbox.ask_node(ended)
-            self.core.carry_out()
+        if isinstance(error, SystemExit):
+            self.exit_code = _exit_code(error)
+        elif not isinstance(error, ActorExit | AsyncioActorExit):
+            return
+        spec = self.actor.spec
         self.is_ending = True
         with self.core.reactor.lock:
+            if not self.exit_code:
+                cause = m.ExitCause(0, None, "exited intentionally")
+                ended = m.ActorEnded(spec.actor, self.actor.restart, cause, True)
+                self.core.owner.outbox.ask_node(ended)
+                self.core.carry_out()
             self.core.reactor.call_later(0.0, self.loop.stop)
 
     def group_of(self, method: str) -> str:
         """The concurrency group that a method was declared in."""
         return self.actor.group_of(method) if self.actor is not None else ""
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What Python would end with."""
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
 
 
 __all__ = ["Context", "WorkerService", "WorkerStart", "run_worker"]

@@ -1,0 +1,34 @@
+"""Exceptions between the user and the rows: how they are kept, and what is raised for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold._core.ownership.row import Row
+from freehold._io.serialization import dumps, loads
+from freehold.errors import FreeholdError, StaleReferenceError, TaskError
+
+
+def error_blob(error: Any) -> bytes:
+    """The blob of an error: as it came, or pickled if it was made here."""
+    if isinstance(error, bytes):
+        return error
+    blob = dumps(error)[0]
+    return blob if isinstance(blob, bytes) else blob.join()
+
+
+def load_error(value: Any) -> BaseException:
+    """The exception to raise for a failed row's value."""
+    error = loads(value) if isinstance(value, bytes | memoryview) else value
+    if isinstance(error, TaskError):
+        return error.as_instanceof_cause()
+    if isinstance(error, BaseException):
+        return error.with_traceback(None)
+    return FreeholdError(f"a task failed without saying how: {error!r}")
+
+
+def stale(row: Row, current: str) -> StaleReferenceError:
+    """What to raise for a reference of another cluster than the one this process is part of."""
+    return StaleReferenceError(
+        object_id=row.object_id(0).hex(), cluster=row.table.host.cluster, current=current
+    )

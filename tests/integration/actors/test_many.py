@@ -1,0 +1,56 @@
+"""A hundred actors come and go: processes, memory and descriptors are as before."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import freehold
+import psutil
+from freehold.testing import LocalCluster, eventually
+
+from tests.integration.actors.kit import Recorder, actors_alive, is_running
+
+
+def anonymous_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"/proc/{pid}/status has no RssAnon")
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def hundred() -> list[int]:
+    actors = [Recorder.options(num_cpus=0).remote(i) for i in range(100)]
+    assert freehold.get([a.all.remote() for a in actors], timeout=50) == [[i] for i in range(100)]
+    pids: list[int] = freehold.get([a.pid.remote() for a in actors])
+    assert len(set(pids)) == 100
+    return pids
+
+
+def all_gone(pids: list[int]) -> None:
+    gc.collect()
+    eventually(lambda: not actors_alive(), timeout_s=20)
+    eventually(lambda: not any(is_running(pid) for pid in pids), timeout_s=20)
+    total = freehold.cluster_resources()
+    eventually(lambda: freehold.available_resources() == total, timeout_s=10)
+
+
+def test_a_hundred_actors_leave_nothing() -> None:
+    with LocalCluster(nodes=1, num_cpus=2) as cluster:
+        node = cluster.nodes[0].pid
+        all_gone(hundred())
+        driver_files, node_files = descriptors(os.getpid()), descriptors(node)
+        driver_bytes, node_bytes = anonymous_bytes(os.getpid()), anonymous_bytes(node)
+        for _ in range(2):
+            all_gone(hundred())
+        eventually(lambda: descriptors(node) <= node_files, timeout_s=10)
+        eventually(lambda: descriptors(os.getpid()) <= driver_files, timeout_s=10)
+        assert anonymous_bytes(node) <= 1.1 * node_bytes + (1 << 20)
+        assert anonymous_bytes(os.getpid()) <= 1.1 * driver_bytes + (1 << 20)
+        workers = psutil.Process(node).children(recursive=True)
+        assert len(workers) <= 1 + 2 * 2 + 4, workers

@@ -1,0 +1,124 @@
+"""Actors when their node, or their owner's, is killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import freehold
+import pytest
+from freehold.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError
+from freehold.testing import LocalCluster, eventually
+
+from tests.integration.actors.kit import Recorder, actors_alive
+
+ON_1 = {"one": 1.0}
+
+
+@pytest.fixture
+def pair() -> Iterator[LocalCluster]:
+    """Node 0 with the driver; node 1 with the resource "one"."""
+    with LocalCluster(nodes=2, num_cpus=2, resources=[{}, {"one": 4.0}]) as started:
+        yield started
+
+
+def answers(actor: Any) -> bool:
+    try:
+        return bool(freehold.get(actor.add.remote(1), timeout=20))
+    except ActorUnavailableError:
+        return False
+
+
+def test_without_restarts_it_died_with_its_node(pair: LocalCluster, tmp_path: Path) -> None:
+    actor = Recorder.options(resources=ON_1, name="gone").remote()
+    freehold.get(actor.add.remote(1))
+    refs = [actor.wait_for_file.remote(str(tmp_path / "never")), actor.add.remote(2)]
+    pair.kill_node(1)
+    for ref in [*refs, actor.add.remote(3)]:
+        with pytest.raises(ActorDiedError, match="node") as caught:
+            freehold.get(ref, timeout=20)
+        assert isinstance(caught.value.cause, NodeDiedError)
+    with pytest.raises(ValueError, match="gone"):
+        freehold.get_actor("gone")
+
+
+def test_it_restarts_elsewhere(pair: LocalCluster) -> None:
+    actors = [Recorder.options(max_restarts=2, num_cpus=0).remote() for _ in range(6)]
+    homes = freehold.get([actor.node.remote() for actor in actors])
+    lost = [a for a, home in zip(actors, homes, strict=True) if home == pair.nodes[1].node]
+    kept = [a for a, home in zip(actors, homes, strict=True) if home == pair.nodes[0].node]
+    far = Recorder.options(max_restarts=2, num_cpus=1.5).remote()
+    freehold.get(far.add.remote(1))
+    pair.kill_node(1)
+    for actor in lost:
+        eventually(lambda actor=actor: answers(actor), timeout_s=20)
+        assert freehold.get(actor.was_restarted.remote())
+        assert freehold.get(actor.node.remote()) == pair.nodes[0].node
+    for actor in kept:
+        assert freehold.get(actor.add.remote(1)) == 1
+
+
+def test_it_waits_for_a_node_that_fits(pair: LocalCluster) -> None:
+    actor = Recorder.options(max_restarts=-1, max_task_retries=-1, resources=ON_1).remote()
+    assert freehold.get(actor.add.remote(1)) == 1
+    pair.kill_node(1)
+    ref = actor.add.remote(2)
+    try:
+        freehold.get(ref, timeout=1.0)
+    except ActorDiedError as error:
+        assert "one" in str(error)  # noqa: PT017 - both ends are allowed, each is checked
+        return
+    except freehold.exceptions.GetTimeoutError:
+        pass
+    pair.add_node(resources={"one": 1.0})
+    assert freehold.get(ref, timeout=20) == 1
+
+
+def test_retried_calls_go_on_elsewhere(pair: LocalCluster) -> None:
+    actor = Recorder.options(
+        max_restarts=1, max_task_retries=-1, num_cpus=0, resources={}
+    ).remote()
+    while freehold.get(actor.node.remote()) != pair.nodes[1].node:
+        actor = Recorder.options(max_restarts=1, max_task_retries=-1, num_cpus=0).remote()
+    refs = [actor.add.remote(i) for i in range(500)]
+    pair.kill_node(1)
+    found = freehold.get(refs, timeout=30)
+    drop = next((i for i in range(1, 500) if found[i] < found[i - 1]), 500)
+    assert found == [*range(1, drop + 1), *range(1, 500 - drop + 1)]
+
+
+def test_an_owner_on_a_dead_node_takes_its_actors_along(pair: LocalCluster) -> None:
+    @freehold.remote
+    class Maker:
+        def make(self) -> Any:
+            self.made = Recorder.options(num_cpus=0).remote()
+            return self.made, freehold.get(self.made.pid.remote())
+
+    maker = Maker.options(resources=ON_1).remote()
+    made, _ = freehold.get(maker.make.remote())
+    freehold.get(made.add.remote(1))
+    pair.kill_node(1)
+    with pytest.raises(ActorDiedError):
+        eventually(lambda: freehold.get(made.add.remote(1), timeout=20) is None, timeout_s=20)
+    eventually(lambda: not actors_alive(), timeout_s=20)
+
+
+def test_a_caller_on_a_dead_node_does_not_stop_the_actor(pair: LocalCluster) -> None:
+    @freehold.remote
+    def call_for_ever(actor: Any) -> None:
+        while True:
+            freehold.get(actor.add.remote(os.getpid()))
+
+    actor = Recorder.options(num_cpus=0).remote()
+    while freehold.get(actor.node.remote()) != pair.nodes[0].node:
+        actor = Recorder.options(num_cpus=0).remote()
+    ref = call_for_ever.options(resources=ON_1, max_retries=0).remote(actor)
+    eventually(lambda: len(freehold.get(actor.all.remote())) > 100, timeout_s=20)
+    pair.kill_node(1)
+    with pytest.raises(NodeDiedError):
+        freehold.get(ref, timeout=20)
+    assert freehold.get(actor.add.remote("still here"), timeout=20) > 100
+    del actor
+    eventually(lambda: not actors_alive(), timeout_s=20)
