@@ -25,11 +25,16 @@ class Store:
         self.node = node
         self.ranges: dict[tuple[int, int], tuple[Address, list[bytes]]] = {}
         self.released: set[tuple[int, int]] = set()
+        self.dead: set[Address] = set()
+        """Owners known to have ended; `SimNode` shares it."""
         self._next = 1
 
     def write(self, owner: Address, blobs: list[bytes]) -> Location:
         """Store values side by side, as a packed segment has them."""
         segment, self._next = self._next, self._next + 1
+        if owner in self.dead:
+            self.released.add((segment, 0))
+            return Location(self.node, segment, 0, 64 * len(blobs))
         self.ranges[segment, 0] = (owner, blobs)
         return Location(self.node, segment, 0, 64 * len(blobs))
 
@@ -50,7 +55,7 @@ class SimNode:
         self.scheduler = LeaseScheduler(name, {"CPU": cpus * CPU}, settings)
         self.store = Store(name)
         self.specs: dict[tuple[bytes, int], m.ActorSpec] = {}
-        self.dead: set[Address] = set()
+        self.dead = self.store.dead
         self._next_process = 1
         self._alarm: float | None = None
 
@@ -153,12 +158,14 @@ class SimNode:
     def process_exited(self, address: Address, cause: m.ExitCause) -> None:
         """A process of this node ended, and the node manager has seen it."""
         is_intended = cause.code == 0
+        self.world.network.drain(address, self.address)
         self.handle(ev.WorkerExited(address.process, cause, is_intended))
         self._to(CONTROL, m.ProcessGone(address, cause))
         self.process_died(m.ProcessDied(address, cause))
 
     def process_died(self, message: m.ProcessDied) -> None:
-        """Tell everybody here."""
+        """Tell everybody here; what the process said before it ended comes first."""
+        self.world.network.drain(message.address, self.address)
         self.dead.add(message.address)
         for process in self.world.living(self.name):
             self._to(process.address, message)

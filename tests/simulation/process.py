@@ -64,8 +64,9 @@ class Waiter:
 class Context:
     """What numbers a task's children and puts."""
 
-    def __init__(self, task_id: bytes) -> None:
+    def __init__(self, task_id: bytes, attempt: int = 0) -> None:
         self.task_id = task_id
+        self.attempt = attempt
         self.children = 0
         self.puts = 0
 
@@ -202,7 +203,11 @@ class SimProcess:
         self, context: Context, options: m.ActorOptions, given: Given
     ) -> ObjectRef[Any]:
         """Make an actor; its handle."""
-        row = self.owner.table.new_actor(context.task_id, context.next_child())
+        parent = context.task_id
+        if context.attempt:
+            # An actor is not a value: executing its maker again makes another one.
+            parent = child_task_id(parent, (1 << 63) + context.attempt)
+        row = self.owner.table.new_actor(parent, context.next_child())
         self.world.actors.add(row.object_id(0))
         self.owner.table.expose(row, 0)
         spec = ((), (), "", b"actor", False)
@@ -429,7 +434,7 @@ class Execution:
         self.worker = worker
         self.source = source
         self.message = message
-        self.context = Context(task)
+        self.context = Context(task, message.attempt)
         self.rows: list[tuple[Row, int]] = []
         self.started_at = worker.world.clock.now
 

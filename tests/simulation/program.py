@@ -180,7 +180,9 @@ def task_program(execution: Execution, held: Refs, values: list[Value]) -> Steps
     outputs = []
     for _ in range(payload.outputs):
         inside = rng.sample(everything, min(len(everything), rng.choice([0, 0, 1, 2])))
-        outputs.append((inside, rng.random() < 0.4))
+        # A kept task keeps the handles it was given, and so their actors, which may keep its outputs.
+        is_stored = rng.random() < 0.4 and not program.handles
+        outputs.append((inside, is_stored))
     return outputs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address
-from freehold._core.interface import TaskOptions
+from freehold._core.options import TaskOptions
 from freehold._core.limits import LEASE_S
 from freehold._core.messages import (
     ActorInfo,
@@ -65,7 +65,8 @@ class ActorCalls:
         message = Call(row.key, 0, "__init__", row.parent, row.child_index, given.payload, 1)
         creation = owner.table.new_task(row.parent, row.child_index, 1)
         task = Task(creation, message, None, 0)
-        creation.task = task
+        if given.is_plain:
+            owner.table.attach(creation, task)
         link = self.link_to(row)
         task.actor = link
         link.max_pending_calls = options.max_pending_calls
@@ -163,7 +164,7 @@ class ActorCalls:
         task.actor = link
         owner.table.retain(handle, 0)  # until the call ends, so that it is not cut off
         if given.is_plain:
-            row.task = task
+            owner.table.attach(row, task)
         else:
             owner.arguments.attach(task, given)
         if link.state == DEAD:

@@ -208,10 +208,12 @@ class Leasing:
         target = local if lease.node == local.node else Address(lease.node, 0)
         self._owner.outbox.send(target, message, True)
 
-    def on_env_failed(self, message: EnvFailed, now: float) -> None:
+    def on_env_failed(self, source: Address, message: EnvFailed, now: float) -> None:
         """A runtime environment cannot be set up: the tasks that need it fail."""
         for queue in self.by_key:
             if queue.env == message.env:
+                counts = queue.outstanding.setdefault(source.node, [0, 0])
+                counts[1] = counts[0]  # all that was asked for is answered
                 pending = list(queue.pending)
                 queue.pending.clear()
                 for task in pending:

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any
 
 from freehold._core.ids import Address, Location
-from freehold._core.interface import FunctionEntry, TaskOptions
+from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.messages import (
     Cancel,
     DefineFunction,
@@ -105,7 +105,7 @@ class Owner:
             queue = self.leasing.queue_for(options.shape, options.env, now)
         task.queue = queue
         if given.is_plain:
-            row.task = task
+            table.attach(row, task)
         else:
             task.spec_bytes = len(given.payload)
             if self.arguments.attach(task, given, now):

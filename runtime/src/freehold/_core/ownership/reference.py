@@ -144,9 +144,8 @@ class ObjectRef(Generic[T]):
             >>> asyncio.run(main())
             7
         """
-        import asyncio
-
-        return asyncio.wrap_future(self.future())
+        future: asyncio.Future[T] = self._row.table.host.as_future(self)
+        return future
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.as_future().__await__()

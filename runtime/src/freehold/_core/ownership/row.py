@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from freehold._core.ids import Location, child_task_id, object_id
 
 if TYPE_CHECKING:
-    from freehold._core.interface import FunctionEntry
+    from freehold._core.options import FunctionEntry
     from freehold._core.messages import Call, OwnerInfo, Refs, Run
     from freehold._core.ownership.reference import ObjectRef
     from freehold._core.ownership.table import OwnershipTable

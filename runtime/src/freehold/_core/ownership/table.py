@@ -63,6 +63,8 @@ class OwnershipTable:
         """Copies given up as lost that may still be read somewhere: let go with their row."""
         self.rows = 0
         self.lineage_bytes = 0
+        self.pending_bytes = 0
+        """Bytes of arguments that tasks which have not ended hold."""
         self.borrowed_rows = 0
         self._next_key = 0
 
@@ -269,6 +271,7 @@ class OwnershipTable:
     def attach(self, row: Row, task: Task) -> None:
         """The row's outputs come from `task`, whose arguments are counted from now on."""
         row.task = task
+        self.pending_bytes += len(task.message.payload)
         if task.arguments is not None:
             for argument, index in task.arguments:
                 self.retain(argument, index)
@@ -282,8 +285,10 @@ class OwnershipTable:
         row.value = blob
         task = row.task
         row.task = None
-        if task is not None and task.arguments is not None:
-            self._release_arguments(task)
+        if task is not None:
+            self.pending_bytes -= len(task.message.payload)
+            if task.arguments is not None:
+                self._release_arguments(task)
         if row.count == 0:
             self._leave_scope(row)
         waiters, row.waiters = row.waiters, None
@@ -309,6 +314,7 @@ class OwnershipTable:
         row.nested = nested
         task = row.task
         if task is not None:
+            self.pending_bytes -= len(task.message.payload)
             task.covered = None
             if keep_task:
                 self.lineage_bytes += task.spec_bytes
@@ -338,6 +344,7 @@ class OwnershipTable:
         task, row.task = row.task, None
         if task is not None:
             if was_pending:
+                self.pending_bytes -= len(task.message.payload)
                 self._release_arguments(task)
             else:
                 self.drop_lineage(task)
@@ -367,6 +374,7 @@ class OwnershipTable:
         row.value = None
         row.nested = None
         self.lineage_bytes -= task.spec_bytes
+        self.pending_bytes += len(task.message.payload)
         for argument, index in task.arguments or ():
             argument.lineage -= 1
             self.retain(argument, index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from freehold._core import messages as m
 from freehold._io.session import SessionFolder
@@ -20,8 +20,31 @@ from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.tuning import Tuning
 
 if TYPE_CHECKING:
-    from freehold._api.init import DriverRequest
     from freehold._io.logs import LogPrinter
+
+
+class InitRequest(Protocol):
+    """What `init` was asked for; `freehold._api.init.DriverRequest` says what each is."""
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Amounts by name."""
+
+    @property
+    def object_store_memory(self) -> int | None:
+        """Bytes of the arena."""
+
+    @property
+    def namespace(self) -> str:
+        """Of named actors."""
+
+    @property
+    def log_to_driver(self) -> bool:
+        """Whether to print what workers write."""
+
+    @property
+    def system_config(self) -> dict[str, Any]:
+        """Settings by name."""
 
 
 class DriverCore(ClusterCore):
@@ -57,7 +80,7 @@ class DriverCore(ClusterCore):
             self._printer.close()
 
 
-def start_driver(request: DriverRequest) -> DriverCore:
+def start_driver(request: InitRequest) -> DriverCore:
     """Start a cluster on this machine and attach to it.
 
     Raises:

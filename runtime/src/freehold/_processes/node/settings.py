@@ -67,7 +67,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_bytes_per_s: int = 4 << 20
     """Bytes of workers' output a second passed on to a driver: above what a terminal shows."""
 
-    worker: str = "freehold._processes.worker.service:run_worker"
+    worker: str = "freehold._api.worker:run_worker"
     """`module:function` that a worker runs; tests put another in its place."""
 
     preload: tuple[str, ...] = ("cloudpickle", "numpy", "freehold")

@@ -16,6 +16,7 @@ from freehold._core.resources import Shape
 from freehold._io.serialization import dumps_function
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.core import _PLAIN, OwnerCore, _references
+from freehold._processes.owner.failures import check_given
 from freehold._processes.owner.packing import pack
 from freehold.errors import FreeholdError
 
@@ -39,6 +40,7 @@ class ClusterCore(OwnerCore):
         name = request.options.class_name
         given = pack(args, kwargs, f"{name}.__init__", self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()
+        check_given(given, self.owner.table, self.cluster)
         with self.reactor.lock:
             self.check_alive()
             index = context.children
@@ -95,11 +97,15 @@ class ClusterCore(OwnerCore):
         """See `Core.call_actor`."""
         given = pack(args, kwargs, method, self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()
+        if self.owner.table.pending_bytes > self.pending_limit_bytes:
+            self.await_room()
         lock = self.reactor.lock
         lock.acquire()
         try:
             if self.is_dead is not None:
                 raise self.is_dead
+            if not given.is_plain:
+                check_given(given, self.owner.table, self.cluster)
             index = context.children
             context.children = index + 1
             place = (context.task_id, index)

@@ -11,6 +11,7 @@ Everything that touches the machine holds `reactor.lock`; nothing under it runs 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location
 from freehold._core.interface import ActorRequest, FunctionEntry, TaskOptions
-from freehold._core.limits import INLINE_OUTPUT_BYTES
+from freehold._core.limits import INLINE_OUTPUT_BYTES, PENDING_PROGRESS_S
 from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.generator import ObjectRefGenerator
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
@@ -31,7 +33,14 @@ from freehold._io.shm import Arena
 from freehold._io.transport import Connection, Peers
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.deaths import actor_cause
-from freehold._processes.owner.failures import error_blob, load_error, stale
+from freehold._processes.owner.failures import (
+    actor_cause,
+    check_fresh,
+    check_given,
+    error_blob,
+    load_error,
+    stale,
+)
 from freehold._processes.owner.futures import Callback, FutureBridge
 from freehold._processes.owner.outside import Keeping, cores
 from freehold._processes.owner.packing import pack
@@ -42,6 +51,7 @@ from freehold.errors import (
     ForkedProcessError,
     FreeholdError,
     GetTimeoutError,
+    PendingLimitError,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +61,7 @@ _PLAIN = Given()
 _STATUS = {PENDING: "pending", LOST: "pending", READY: "ready", FAILED: "failed"}
 _DROPS_PER_DRAIN = 512
 _SUBMITS_PER_POLL = 64
+_ROOM_CHECK_S = 0.02
 
 
 class OwnerCore:
@@ -92,6 +103,8 @@ class OwnerCore:
         self.pinned: list[ObjectRef[Any]] = []
         """References pickled outside a call of ours: held until the job ends."""
         self.is_dead: BaseException | None = None
+        self.pending_limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        """Bytes of arguments that pending tasks may hold before `.remote()` waits."""
         self.on_blocked: Callable[[bool], None] | None = None
         """A worker's: called without the lock before and after a wait that may be long."""
         self.blocked_after_s: float | None = None
@@ -132,7 +145,7 @@ class OwnerCore:
             m.NodeDied: lambda s, msg, now: owner.on_node_died(msg.node, msg.reason, now),
             m.ActorState: self._on_actor_state,
             m.AskViews: lambda source, message, now: self.storage.on_ask_views(message),
-            m.EnvFailed: lambda source, message, now: owner.leasing.on_env_failed(message, now),
+            m.EnvFailed: owner.leasing.on_env_failed,
             m.SegmentGranted: on_answer,
             m.SegmentRefused: on_answer,
             m.Pulled: on_answer,
@@ -328,12 +341,15 @@ class OwnerCore:
             self._define(entry)
         given = pack(args, kwargs, entry.name, self.put) if args or kwargs else _PLAIN
         context = self.current.get() or self.context_here()
-        reactor = self.reactor
-        lock = reactor.lock
+        if self.owner.table.pending_bytes > self.pending_limit_bytes:
+            self.await_room()
+        lock = self.reactor.lock
         lock.acquire()
         try:
             if self.is_dead is not None:
                 raise self.is_dead
+            if not given.is_plain:
+                check_given(given, self.owner.table, self.cluster)
             index = context.children
             context.children = index + 1
             row = self.owner.submit(entry, options, context.task_id, index, given, time.monotonic())
@@ -343,6 +359,28 @@ class OwnerCore:
         finally:
             lock.release()
         return _references(row, options.num_returns)
+
+    def await_room(self) -> None:
+        """Wait until pending tasks hold less than the limit in bytes of arguments.
+
+        Their number has no limit; their bytes must, or a fast submitter fills the memory.
+
+        Raises:
+            PendingLimitError: none of them ended for a minute, or this thread runs an event loop,
+                which must not be blocked.
+        """
+        table = self.owner.table
+        limit = self.pending_limit_bytes
+        lowest, since = table.pending_bytes, time.monotonic()
+        while (pending := table.pending_bytes) > limit:
+            self.check_alive()
+            now = time.monotonic()
+            if pending < lowest:
+                lowest, since = pending, now
+            waited = now - since
+            if waited >= PENDING_PROGRESS_S or _is_on_event_loop():
+                raise PendingLimitError(pending_bytes=pending, limit_bytes=limit, waited_s=waited)
+            self.block(Waiter(), now + _ROOM_CHECK_S)
 
     def _after_submit(self) -> None:
         outbox = self.owner.outbox
@@ -372,6 +410,7 @@ class OwnerCore:
     def put(self, value: Any) -> ObjectRef[Any]:
         """See `Core.put`."""
         blob, nested = dumps(value)
+        check_fresh(nested or (), self.owner.table, self.cluster)
         where: bytes | Location
         if len(blob) <= INLINE_OUTPUT_BYTES:
             where = blob if isinstance(blob, bytes) else blob.join()
@@ -474,8 +513,6 @@ class OwnerCore:
     def _revive(row: Row, value: Any) -> Any:
         """The references of a task that chose how many outputs it has come as a generator."""
         if row.is_dynamic:
-            from freehold._api.generator import ObjectRefGenerator
-
             return ObjectRefGenerator(value)
         return value
 
@@ -511,6 +548,12 @@ class OwnerCore:
     def future(self, ref: ObjectRef[Any]) -> Future[Any]:
         """See `Core.future`."""
         return self._futures.future(ref)
+
+    def as_future(self, ref: ObjectRef[Any]) -> Any:
+        """An `asyncio.Future` of the running loop for `ref`."""
+        import asyncio
+
+        return asyncio.wrap_future(self.future(ref))
 
     def add_done_callback(self, ref: ObjectRef[Any], callback: Callable[[], None]) -> None:
         """See `Core.add_done_callback`."""
@@ -558,6 +601,11 @@ class OwnerCore:
         self.reactor.close()
         self.owner.table.on_drop = None
         self.storage.arena.close()
+
+
+def _is_on_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _is_over(waiter: Any) -> bool:

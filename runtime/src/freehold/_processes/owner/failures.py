@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold._core.ownership.row import Row
+from freehold._core.ownership.table import OwnershipTable
 from freehold._io.serialization import dumps, loads
 from freehold.errors import FreeholdError, StaleReferenceError, TaskError
 
@@ -32,3 +33,20 @@ def stale(row: Row, current: str) -> StaleReferenceError:
     return StaleReferenceError(
         object_id=row.object_id(0).hex(), cluster=row.table.host.cluster, current=current
     )
+
+
+def check_fresh(refs: Iterable[ObjectRef[Any]], table: OwnershipTable, current: str) -> None:
+    """Refuse references of another cluster among what leaves this process.
+
+    Raises:
+        StaleReferenceError: one is of a cluster that is gone.
+    """
+    for ref in refs:
+        if ref._row.table is not table:
+            raise stale(ref._row, current)
+
+
+def check_given(given: Given, table: OwnershipTable, current: str) -> None:
+    """The same for a call's arguments."""
+    check_fresh([ref for _, ref in given.top_level or ()], table, current)
+    check_fresh(given.nested or (), table, current)

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from freehold._api.state import Inherited, set_core
 from freehold._core import messages as m
 from freehold._core.ids import Address, child_task_id
 from freehold._core.limits import BLOCKED_AFTER_S, CANCEL_GRACE_S, TASK_EVENTS
@@ -30,7 +29,6 @@ from freehold._io.zygote_protocol import WorkerStart
 from freehold._processes.owner.attach import report
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.context import Context
-from freehold._processes.owner.environments import describe
 from freehold._processes.worker.actor import ActorHost
 from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
@@ -38,11 +36,19 @@ from freehold._processes.worker.loops import MainLoop
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
 
-def run_worker(start: WorkerStart) -> NoReturn:
-    """Be a worker until told to end; in a freshly forked process (called by the zygote)."""
+Attach = Callable[["WorkerCore", str], None]
+
+
+def run_worker(start: WorkerStart, attach: Attach) -> NoReturn:
+    """Be a worker until told to end; in a freshly forked process.
+
+    Args:
+        attach: called with the core and the runtime environment's hash before any user code runs.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     service = WorkerService(start)
+    attach(service.core, start.env)
     service.run()
     os._exit(service.exit_code)
 
@@ -83,14 +89,6 @@ class WorkerCore(ClusterCore):
     def die(self, error: FreeholdError) -> None:
         """Without its node manager a worker is nobody's."""
         os._exit(1)
-
-
-def inherited(session_dir: str, env: str) -> Inherited:
-    """The runtime environment of this worker, which its tasks get that name none."""
-    if not env:
-        return Inherited()
-    description = describe(session_dir, env)
-    return Inherited(env, description.env_vars, description.working_dir)
 
 
 class WorkerService:
@@ -151,7 +149,6 @@ class WorkerService:
 
     def run(self) -> None:
         """Serve until told to end."""
-        set_core(self.core, inherited(self.core.session_dir, self._start.env))
         self.interrupts.install()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gate = SignalGate()
