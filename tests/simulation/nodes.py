@@ -25,17 +25,19 @@ class Store:
         self.node = node
         self.ranges: dict[tuple[int, int], tuple[Address, list[bytes]]] = {}
         self.released: set[tuple[int, int]] = set()
+        self.writers: dict[tuple[int, int], Address] = {}
         self.dead: set[Address] = set()
         """Owners known to have ended; `SimNode` shares it."""
         self._next = 1
 
-    def write(self, owner: Address, blobs: list[bytes]) -> Location:
+    def write(self, owner: Address, blobs: list[bytes], writer: Address) -> Location:
         """Store values side by side, as a packed segment has them."""
         segment, self._next = self._next, self._next + 1
         if owner in self.dead:
             self.released.add((segment, 0))
             return Location(self.node, segment, 0, 64 * len(blobs))
         self.ranges[segment, 0] = (owner, blobs)
+        self.writers[segment, 0] = writer
         return Location(self.node, segment, 0, 64 * len(blobs))
 
     def read(self, where: Location) -> bytes | None:
@@ -91,7 +93,7 @@ class SimNode:
             self.handle(ev.OwningChanged(source.process, message.is_owning))
         elif isinstance(message, m.RangeReleased):
             self._release(source, message)
-        elif isinstance(message, m.RangeSealed):
+        elif isinstance(message, m.RangeSealed | m.RangeAdopted):
             self._seal(message)
         elif isinstance(message, m.PlaceActor):
             self.specs[message.spec.actor, message.restart] = message.spec
@@ -137,7 +139,7 @@ class SimNode:
         self.store.ranges.pop(place, None)
         self.store.released.add(place)
 
-    def _seal(self, message: m.RangeSealed) -> None:
+    def _seal(self, message: m.RangeSealed | m.RangeAdopted) -> None:
         held = self.store.ranges.get((message.segment, message.offset))
         if held is not None:
             if message.owner in self.dead:

@@ -191,7 +191,7 @@ class SimProcess:
         """Put a value that names itself by its id."""
         index, context.puts = context.puts, context.puts + 1
         blob = tag(object_id(context.task_id, (1 << 31) + index))
-        where: Any = self.store.write(self.address, [blob]) if is_stored else blob
+        where: Any = self.store.write(self.address, [blob], self.address) if is_stored else blob
         row = self.owner.table.new_put(context.task_id, index, where)
         if inside:
             row.nested = {0: (self.owner.borrowing.describe(inside), inside)}
@@ -515,7 +515,7 @@ class Execution:
         answer = m.DoneWith(message.key, message.attempt, run_us)
         describe = worker.owner.handing.describe_result
         if len(outputs) > INLINE_OUTPUTS:
-            answer.packed = worker.store.write(self.source, blobs)
+            answer.packed = worker.store.write(self.source, blobs, worker.address)
             answer.ends = array("Q", [64 * i + 64 for i in range(len(blobs))]).tobytes()
             found = {
                 index: describe(inside, self.source, answer)
@@ -528,7 +528,7 @@ class Execution:
         for blob, (inside, is_stored) in zip(blobs, outputs, strict=True):
             output = m.Output()
             if is_stored:
-                output.location = worker.store.write(self.source, [blob])
+                output.location = worker.store.write(self.source, [blob], worker.address)
             else:
                 output.blob = blob
             if inside:

@@ -130,6 +130,17 @@ def test_a_timeout_of_a_coroutine(clean: LocalCluster) -> None:
     assert freehold.get(actor.sleep.options(timeout_s=20).remote(0.01)) == "slept"
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_timeout_of_a_plain_method(clean: LocalCluster, tmp_path: Path, threads: int) -> None:
+    actor = Returns.options(max_concurrency=threads).remote()
+    slow = actor.slow.options(timeout_s=0.2).remote(str(tmp_path / "gate"))
+    with pytest.raises(freehold.exceptions.TaskTimeoutError):
+        freehold.get(slow, timeout=10)
+    assert freehold.get(actor.many.remote(2), timeout=10) == [0, 1]
+    (tmp_path / "gate").touch()
+    assert freehold.get(actor.slow.options(timeout_s=20).remote(str(tmp_path))) == str(tmp_path)
+
+
 def test_unknown_methods_name_the_nearest(clean: LocalCluster) -> None:
     actor = Recorder.remote()
     with pytest.raises(AttributeError, match="no method 'ad'.*add"):

@@ -140,11 +140,13 @@ class ActorClass(Generic[T]):
         for name, (function, declared) in class_methods(self._cls).items():
             is_generator = bool(code_flags(function) & (GENERATOR | ASYNC_GENERATOR))
             methods[name] = method_meta(call_shape(function, 1), declared, is_generator)
+        pending = options.get("max_pending_calls")
         meta = HandleMeta(
             class_name=self.__qualname__,
             methods=methods,
             max_task_retries=options.get("max_task_retries") or 0,
             concurrency_groups=list(options.get("concurrency_groups") or ()),
+            max_pending_calls=-1 if pending is None else pending,
         )
         self._handled = handled(meta)
         self._request = self._make_request(core, env)

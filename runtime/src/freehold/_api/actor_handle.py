@@ -215,7 +215,11 @@ def rebuild_handle(ref: ObjectRef[Any], encoded: bytes) -> ActorHandle:
     """A handle of the actor that `ref` counts, with the methods that `encoded` describes."""
     from freehold._api.handle_meta import decode
 
-    return ActorHandle(ref, decode(encoded))
+    handled = decode(encoded)
+    if handled.meta.max_pending_calls >= 0:
+        # Known before the first call, which does not wait for word of the actor.
+        ref._row.table.host.limit_calls(ref, handled.meta.max_pending_calls)
+    return ActorHandle(ref, handled)
 
 
 def describe(ref: ObjectRef[Any], handled: Handled) -> str:

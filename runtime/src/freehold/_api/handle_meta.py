@@ -38,6 +38,7 @@ class HandleMeta(msgspec.Struct, array_like=True, frozen=True):
     methods: dict[str, MethodMeta]
     max_task_retries: int = 0
     concurrency_groups: list[str] = []
+    max_pending_calls: int = -1
 
 
 class Handled:

@@ -7,6 +7,15 @@ is part of the protocol or a guard against running away.
 FRAME_BYTES = 64 << 20
 """Largest frame accepted from a peer: above every legal batch, far below what would hurt."""
 
+HELLO_BYTES = 64 << 10
+"""Largest first frame of a connection: who has not said who it is costs no memory."""
+
+HELLO_S = 5.0
+"""An accepted connection says Hello within this; ours do with their first bytes."""
+
+STRANGERS = 128
+"""Accepted connections that have not said Hello; past it the oldest gives way, never the newest."""
+
 FRAME_MESSAGES = 64
 """Messages per frame before the sender flushes: 1 → 119 k/s, 8 → 318 k/s, 64 → 420 k/s."""
 

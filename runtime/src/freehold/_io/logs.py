@@ -26,6 +26,9 @@ REPEAT_S = 5.0
 QUEUED_LINES = 50_000
 """Lines that may wait for a slow terminal."""
 
+QUEUED_BYTES = 16 << 20
+"""Characters of them: a line may have 16 KiB."""
+
 _KNOWN_LINES = 1000
 _CLOSE_S = 1.0
 _CYAN, _YELLOW, _PLAIN = "\033[36m", "\033[33m", "\033[0m"
@@ -104,6 +107,7 @@ class LogPrinter:
         self._clock = clock
         self._queue: deque[LogLines] = deque()
         self._queued = 0
+        self._queued_bytes = 0
         self._cut = 0
         self._repetitions = Repetitions()
         self._wake = threading.Event()
@@ -112,10 +116,13 @@ class LogPrinter:
 
     def handle(self, lines: LogLines) -> None:
         """Queue lines; returns at once. From one thread at a time (under the reactor's lock)."""
-        if self._queued + len(lines.lines) > QUEUED_LINES:
+        size = sum(map(len, lines.lines))
+        is_full = self._queued + len(lines.lines) > QUEUED_LINES
+        if is_full or self._queued_bytes + size > QUEUED_BYTES:
             self._cut += len(lines.lines)
             return
         self._queued += len(lines.lines)
+        self._queued_bytes += size
         self._queue.append(lines)
         self._wake.set()
         if self._thread is None:
@@ -157,6 +164,7 @@ class LogPrinter:
                 ],
             )
             self._queued -= len(lines.lines)
+            self._queued_bytes -= sum(map(len, lines.lines))
         if self._cut:
             cut, self._cut = self._cut, 0
             text = f"({cut} lines left out: this terminal is slower than the workers)"

@@ -12,6 +12,8 @@ Who leads is a variable guarded by `lock`, the one lock of a process's core:
 - The background thread leads when no user thread has for about `FLUSH_AFTER_S`, and leaves at once
   when one wants to (an eventfd wakes it). It also flushes what busy user threads left unsent.
 - Handlers run under `lock` and never call user code.
+- A signal handler of the user's may wait inside a wait of the main thread. The outer wait cannot go
+  on before it, so the inner one leads in its place, or is promoted before it.
 
 A process whose main thread does nothing else (node manager) uses `run_forever` and has no
 background thread.
@@ -27,6 +29,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol
 
 from freehold._core.limits import FLUSH_AFTER_S
@@ -48,13 +51,14 @@ class Flushable(Protocol):
 class Waiter:
     """One blocked thread's wait: over when `is_done`, set by a handler under the reactor's lock."""
 
-    __slots__ = ("is_done", "is_parked", "park", "remaining")
+    __slots__ = ("is_done", "is_parked", "park", "remaining", "thread")
 
     def __init__(self, remaining: int = 1) -> None:
         self.is_done = False
         self.is_parked = False
         self.remaining = remaining
         self.park: Any = None
+        self.thread = 0
 
     def count_down(self) -> None:
         """One of the things waited for happened; under the reactor's lock."""
@@ -88,6 +92,7 @@ class Timer:
         self.is_cancelled = True
 
 
+_main_ident = threading.main_thread().ident
 _BACKGROUND = Waiter()
 _MAIN = Waiter()
 _LOOP = Waiter()
@@ -177,6 +182,8 @@ class Reactor:
         received byte kept.
         """
         lock = self.lock
+        me = waiter.thread = get_ident()
+        is_inner = False
         lock.acquire()
         try:
             self._turns += 1
@@ -191,12 +198,17 @@ class Reactor:
                 if leader is None or leader is waiter:
                     self._leader = waiter
                     self._turn(deadline)
+                elif leader.thread == me:
+                    is_inner = True
+                    self._turn(deadline)
                 else:
                     self._park(waiter, leader, deadline)
             return True
         finally:
             if self._leader is waiter:
                 self._abdicate()
+            elif is_inner and not self._is_stopping:
+                os.eventfd_write(self._wake_fd, 1)  # the outer wait may be over by now
             lock.release()
 
     def lead_once(self) -> None:
@@ -276,6 +288,9 @@ class Reactor:
         self.lock.release()
         try:
             events = self._sleep(timeout)
+        except (OSError, ValueError):
+            if not self._is_stopping:  # a signal handler of this thread closed it under us
+                raise
         finally:
             self.lock.acquire()
             self._is_asleep = self._is_attached
@@ -319,6 +334,8 @@ class Reactor:
             self.flush()
 
     def _on_wake(self, _events: int) -> None:
+        if self._is_stopping:
+            return  # whoever else leads is to wake too; the descriptor goes with the reactor
         try:
             os.eventfd_read(self._wake_fd)
         except BlockingIOError:
@@ -332,7 +349,10 @@ class Reactor:
             waiter.park = threading.Lock()
         waiter.park.acquire(False)
         waiter.is_parked = True
-        self._followers.append(waiter)
+        if waiter.thread == _main_ident and any(f.thread == _main_ident for f in self._followers):
+            self._followers.appendleft(waiter)  # in a signal handler: the outer wait waits for it
+        else:
+            self._followers.append(waiter)
         if leader is _BACKGROUND:
             self.kick()
         timeout = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())

@@ -6,18 +6,25 @@ reactor's next tick. What the socket does not take stays as a queue of buffers (
 path that concatenates leftovers is quadratic).
 
 `Peers` finds or opens the connection to an address. Everything here runs under the reactor's lock.
-It knows nothing of what messages mean; it checks who speaks before the first one is passed on.
+It knows nothing of what messages mean; it checks who speaks before the first one is passed on: a
+process of this user, by the kernel's word, whose first frame is a `Hello` that means this process.
+Who has not said it yet gets little: a small buffer, a few seconds, and a place among a bounded
+number of strangers, of which the oldest gives way.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
+import sys
+import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 
 from freehold._core.ids import Address
-from freehold._core.limits import FRAME_MESSAGES
+from freehold._core.limits import FRAME_MESSAGES, HELLO_BYTES, HELLO_S, STRANGERS
 from freehold._core.messages import PROTOCOL, Hello, Message, Refused
 from freehold._io import frames
 from freehold._io.reactor import READABLE, WRITABLE, Reactor
@@ -25,7 +32,10 @@ from freehold.errors import ProtocolError
 
 _RECEIVE_BYTES = 256 << 10
 _SOCKET_BUFFER_BYTES = 1 << 20
+_STRANGER_BYTES = 4 << 10
 _IOV = 64
+_ACCEPT_AGAIN_S = 0.1
+_ucred = struct.Struct("3i")
 
 Receiver = Callable[["Connection", list[Message]], None]
 Closer = Callable[["Connection", str], None]
@@ -37,6 +47,7 @@ class Connection:
     __slots__ = (
         "_backlog",
         "_buffer",
+        "_buffer_bytes",
         "_filled",
         "_is_writing",
         "_on_closed",
@@ -47,12 +58,20 @@ class Connection:
         "context",
         "is_closed",
         "is_dirty",
+        "largest_frame",
+        "opened",
         "peer",
         "unsent_bytes",
     )
 
     def __init__(
-        self, sock: socket.socket, reactor: Reactor, on_messages: Receiver, on_closed: Closer
+        self,
+        sock: socket.socket,
+        reactor: Reactor,
+        on_messages: Receiver,
+        on_closed: Closer,
+        *,
+        is_stranger: bool = False,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
@@ -61,9 +80,13 @@ class Connection:
         self._on_closed = on_closed
         self._outbox: list[Message] = []
         self._backlog: deque[memoryview] = deque()
-        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._buffer_bytes = _STRANGER_BYTES if is_stranger else _RECEIVE_BYTES
+        self._buffer = bytearray(self._buffer_bytes)
         self._filled = 0
         self._is_writing = False
+        self.largest_frame = HELLO_BYTES if is_stranger else frames.FRAME_BYTES
+        """Bytes of a body that are accepted."""
+        self.opened = time.monotonic()
         self.unsent_bytes = 0
         self.is_dirty = False
         self.is_closed = False
@@ -200,14 +223,27 @@ class Connection:
             pass
 
     def read_to_end(self) -> None:
-        """Apply all that a peer known to have ended said before, and close."""
-        while not self.is_closed:
-            self._read()
+        """Apply all that a peer known to have ended said before, and close.
+
+        A child that it left behind may hold its end open, so there need not be an end to read.
+        """
+        self.read_arrived()
+        self.close()
+
+    def welcome(self, on_messages: Receiver) -> None:
+        """The peer has introduced itself: it may say what it likes from now on."""
+        self._on_messages = on_messages
+        self._buffer_bytes = _RECEIVE_BYTES
+        self.largest_frame = frames.FRAME_BYTES
 
     def _parse(self) -> None:
         start, filled = 0, self._filled
         while filled - start >= frames.HEADER_BYTES:
             length = frames.body_length(self._buffer, start)
+            if length > self.largest_frame:
+                raise ProtocolError(
+                    reason=f"a first frame of {length} bytes is over the limit of {HELLO_BYTES}"
+                )
             end = start + frames.HEADER_BYTES + length
             if end > filled:
                 if end - start > len(self._buffer):
@@ -220,13 +256,17 @@ class Connection:
             with memoryview(self._buffer) as view:
                 messages = frames.decode(view[start + frames.HEADER_BYTES : end])
             start = end
-            self._on_messages(self, messages)
+            try:
+                self._on_messages(self, messages)
+            except Exception:  # a handler's defect: this frame must not be applied a second time
+                traceback.print_exc()
             if self.is_closed:
                 return
         if start == filled:
             self._filled = 0
-            if len(self._buffer) > 4 * _RECEIVE_BYTES:
-                self._buffer = bytearray(_RECEIVE_BYTES)
+            size = len(self._buffer)
+            if size > 4 * _RECEIVE_BYTES or size < self._buffer_bytes:
+                self._buffer = bytearray(self._buffer_bytes)
         elif start:
             self._buffer[: filled - start] = self._buffer[start:filled]
             self._filled = filled - start
@@ -274,7 +314,9 @@ class Peers:
         self._on_messages = on_messages
         self._on_closed = on_closed
         self._connections: dict[Address, Connection] = {}
-        self._strangers: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}
+        """Accepted and not introduced, the oldest first."""
+        self._is_sweep_due = False
         self._listener: socket.socket | None = None
         self._listener_path = ""
 
@@ -303,7 +345,8 @@ class Peers:
         if connection is None:
             connection = self.adopt(connect_socket(self.socket_path(address)), address)
             assert self.address is not None
-            connection.send(Hello(self.cluster, self.address, address, PROTOCOL, os.getpid()))
+            # Alone in its frame: until it has come the other side takes no large one.
+            connection.send_now(Hello(self.cluster, self.address, address, PROTOCOL, os.getpid()))
         return connection
 
     def adopt(self, sock: socket.socket, address: Address, received: bytes = b"") -> Connection:
@@ -357,8 +400,56 @@ class Peers:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
+            except ConnectionError:
+                continue  # it gave up before its turn
+            except OSError:
+                # Out of descriptors or memory. The listener stays readable: look away for a while.
+                self._drop_oldest("no descriptors are left")
+                self.reactor.unregister(self._listener.fileno())
+                self.reactor.call_later(_ACCEPT_AGAIN_S, self._accept_again)
+                return
+            uid = peer_uid(sock)
+            if uid != os.getuid():
+                self._count_refusal(f"user {uid} is not the user of this cluster")
+                sock.close()
+                continue
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-            self._strangers.add(Connection(sock, self.reactor, self._introduce, self._closed))
+            if len(self._strangers) >= STRANGERS:
+                self._drop_oldest(f"{STRANGERS} newer connections have not said Hello either")
+            stranger = Connection(
+                sock, self.reactor, self._introduce, self._closed, is_stranger=True
+            )
+            self._strangers[stranger] = None
+            self._arm_sweep()
+
+    def _count_refusal(self, reason: str) -> None:
+        """Count who was not let in; the first is told, so that a flood of them fills no log."""
+        self.refused += 1
+        if self.refused == 1 and reason:
+            text = f"freehold: {self.address} refused a connection: {reason} (said once)"
+            print(text, file=sys.stderr)  # noqa: T201 - a node process's log is its stderr
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            self.reactor.register(self._listener.fileno(), self._on_accept)
+
+    def _drop_oldest(self, reason: str) -> None:
+        for stranger in self._strangers:
+            stranger.refuse(reason)
+            return
+
+    def _arm_sweep(self) -> None:
+        if not self._is_sweep_due and self._strangers:
+            self._is_sweep_due = True
+            self.reactor.call_later(HELLO_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Refuse who has said nothing for too long."""
+        self._is_sweep_due = False
+        latest = time.monotonic() - HELLO_S
+        for stranger in [x for x in self._strangers if x.opened <= latest]:
+            stranger.refuse(f"no Hello within {HELLO_S:g} s")
+        self._arm_sweep()
 
     def _introduce(self, connection: Connection, messages: list[Message]) -> None:
         """First frame of an accepted connection: who is it, and does it mean us?"""
@@ -371,12 +462,11 @@ class Peers:
         elif hello.cluster != self.cluster or hello.target != self.address:
             reason = f"this is {self.address} of cluster {self.cluster}, not {hello.target}"
         if reason or not isinstance(hello, Hello):
-            self.refused += 1
             connection.refuse(reason)
             return
-        self._strangers.discard(connection)
+        self._strangers.pop(connection, None)
         connection.peer = hello.source
-        connection._on_messages = self._receive
+        connection.welcome(self._receive)
         # Two processes may connect to each other at the same time: either stream serves, and each
         # side keeps sending on the one it opened, so that its own order holds.
         self._connections.setdefault(hello.source, connection)
@@ -387,7 +477,10 @@ class Peers:
         self._on_messages(connection, messages)
 
     def _closed(self, connection: Connection, reason: str) -> None:
-        self._strangers.discard(connection)
+        if connection in self._strangers:
+            # Whoever never introduced itself was refused, whether it or we hung up.
+            del self._strangers[connection]
+            self._count_refusal(reason)
         peer = connection.peer
         if peer is not None and self._connections.get(peer) is connection:
             del self._connections[peer]
@@ -396,6 +489,13 @@ class Peers:
 
 def _ignore(_connection: Connection, _reason: str) -> None:
     pass
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user whose process connected, by the kernel's word."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _ucred.size)
+    uid: int = _ucred.unpack(data)[1]
+    return uid
 
 
 def connect_socket(path: str) -> socket.socket:

@@ -259,12 +259,14 @@ def close_all_but(kept: list[int]) -> None:
 def die_with(lifeline: int) -> None:
     """Have the kernel SIGKILL this process when the last writer of the pipe `lifeline` is gone.
 
-    The signal comes with the pipe's closing, whatever the process is doing. The pipe is opened
-    anew because who is signalled belongs to the open file, and forks share that.
+    The signal comes with the pipe's closing, whatever the process is doing, and goes to its whole
+    group: what user code started ends too. The pipe is opened anew because who is signalled
+    belongs to the open file, and forks share that.
     """
     fd = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.close(lifeline)
-    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    is_leader = os.getpgrp() == os.getpid()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpid() if is_leader else os.getpid())
     fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()

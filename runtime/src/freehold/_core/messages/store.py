@@ -42,6 +42,14 @@ class RangeSealed(Message, tag=73):
     owner: Address
 
 
+class RangeAdopted(Message, tag=92):
+    """A range has another owner from now on, who was told of it with a task's result."""
+
+    segment: int
+    offset: int
+    owner: Address
+
+
 class RangeReleased(Message, tag=74):
     """The owner (or the slab's writer, for what it abandoned) lets go of a range."""
 

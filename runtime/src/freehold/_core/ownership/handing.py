@@ -2,7 +2,8 @@
 
 An object that the finishing worker owns and nobody else has, is handed over: the caller becomes its
 owner with the reply, so that the worker need not stay alive for it. One that is still pending, or
-that others have borrowed, stays with the worker, which counts the caller. One of a third owner is
+that others have or may get before the caller knows of it (borrowers, this worker's own tasks and
+variables), stays with the worker, which counts the caller. One of a third owner is
 held by the worker until the caller has registered (`TakenResult`); so is one that the caller owns,
 or owns from now on, because the answer may have to wait and a `Return` must not overtake it.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address, Location
-from freehold._core.messages import Adopted, DoneWith, Output, OwnerInfo, RangeSealed, Refs
+from freehold._core.messages import Adopted, DoneWith, Output, OwnerInfo, RangeAdopted, Refs
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import READY, REGISTERED, Row
 from freehold._core.ownership.table import ACTOR_HANDLE
@@ -33,13 +34,22 @@ class Handing:
     ) -> Refs:
         """The wire form of references in an answer to `caller`, with what must go along."""
         owner = self._owner
+        owner.table.drain_drops()
         held: list[ObjectRef[Any]] = []
+        times: dict[Row, int] = {}
+        for ref in nested:
+            times[ref._row] = times.get(ref._row, 0) + 1
         adopted = answer.adopted if answer.adopted is not None else []
         for ref in nested:
             row = ref._row
             if row.info is not None or caller == owner.address:
                 held.append(ref)
-            elif self._may_hand_over(row) and self._may_own(caller) and self._is_known(row):
+            elif (
+                row.count == times[row]
+                and self._may_hand_over(row)
+                and self._may_own(caller)
+                and self._is_known(row)
+            ):
                 held += self._inside_of_others(row, caller)
                 adopted.append(self._hand_over(row, caller))
                 held.append(ref)
@@ -106,8 +116,8 @@ class Handing:
             output.location = value
             local = value.node == owner.outbox.node_manager.node
             target = owner.outbox.node_manager if local else Address(value.node, 0)
-            sealed = RangeSealed(value.segment, value.offset, value.size, caller)
-            owner.outbox.send(target, sealed)
+            adopted = RangeAdopted(value.segment, value.offset, caller)
+            owner.outbox.send(target, adopted)
         else:
             output.blob = value
         if row.nested is not None and 0 in row.nested:

@@ -8,7 +8,6 @@ besides: the gate for signal handlers, the interpreter's settings, the printing 
 from __future__ import annotations
 
 import os
-import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from freehold._core import messages as m
@@ -17,6 +16,7 @@ from freehold._io.signals import SignalGate
 from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
 from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
+from freehold._processes.owner.forks import watch_forks
 from freehold._processes.owner.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class DriverCore(ClusterCore):
         self._gate.open()
         self._tuning.apply()
         self.reactor.start_background()
-        _watch_forks(self)
+        watch_forks(self, node.forget if node is not None else None)
 
     def shutdown(self) -> None:
         """End the core, and the cluster if this driver started it."""
@@ -133,23 +133,6 @@ def attach_driver(
         printer = LogPrinter()
     core.open(node if owns_node else None, printer)
     return core
-
-
-_cores: weakref.WeakSet[DriverCore] = weakref.WeakSet()
-"""Cores that a forked child must make inert; a fork hook cannot be taken back, so there is one."""
-
-
-def _watch_forks(core: DriverCore) -> None:
-    if not _cores:
-        os.register_at_fork(after_in_child=_after_fork)
-    _cores.add(core)
-
-
-def _after_fork() -> None:
-    for core in list(_cores):
-        core.leave_fork()
-        if core.node is not None:
-            core.node.forget()
 
 
 __all__ = ["DriverCore", "attach_driver", "start_driver"]

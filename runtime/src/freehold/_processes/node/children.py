@@ -41,11 +41,18 @@ class Children:
         """Reap all children that have ended; False if there are none left at all."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None:
+                    return True
+                # An orphaned worker's children go with it, as with those that a zygote reaps. While
+                # the zombie is there its group's number cannot belong to anyone else.
+                try:
+                    os.killpg(ended.si_pid, signal.SIGKILL)
+                except OSError:
+                    pass  # it led no group
+                pid, status = os.waitpid(ended.si_pid, 0)
             except ChildProcessError:
                 return False
-            if pid == 0:
-                return True
             self._on_reaped(pid, status)
 
     def wait_for(self, pids: list[int], deadline: float) -> None:

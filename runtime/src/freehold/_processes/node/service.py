@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -195,11 +196,14 @@ class NodeManager:
             if source.process == ANYONE:
                 self._introduce(connection, message)
                 continue
-            handler = self._handlers.get(type(message))
-            if handler is not None:
-                handler(source, message)
-            elif source.process == 0 and self.control is not None:
-                self._from_node(connection, source, message)
+            try:
+                handler = self._handlers.get(type(message))
+                if handler is not None:
+                    handler(source, message)
+                elif source.process == 0 and self.control is not None:
+                    self._from_node(connection, source, message)
+            except Exception:  # what one message breaks must not take those behind it along
+                traceback.print_exc()
 
     def _introduce(self, connection: Connection, message: m.Message) -> None:
         """The first message of a process that has no number yet."""

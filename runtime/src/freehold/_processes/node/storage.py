@@ -52,6 +52,7 @@ class StoreDesk:
         return {
             m.CreateSegment: self._on_create,
             m.RangeSealed: self._on_sealed,
+            m.RangeAdopted: self._on_adopted,
             m.RangeReleased: self._on_released,
             m.SlabClosed: self._on_slab_closed,
             m.SegmentAborted: self._on_aborted,
@@ -107,6 +108,9 @@ class StoreDesk:
                 source.process, message.segment, message.offset, message.size, message.owner
             )
         )
+
+    def _on_adopted(self, source: Address, message: m.RangeAdopted) -> None:
+        self.handle(ev.RangeAdopted(message.segment, message.offset, message.owner))
 
     def _on_released(self, source: Address, message: m.RangeReleased) -> None:
         self.handle(ev.RangeReleased(message.segment, message.offset, message.size))

@@ -103,7 +103,7 @@ class ClusterCore(OwnerCore):
         lock.acquire()
         try:
             if self.is_dead is not None:
-                raise self.is_dead
+                raise self.is_dead.with_traceback(None)
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
             index = context.children
@@ -118,6 +118,11 @@ class ClusterCore(OwnerCore):
         finally:
             lock.release()
         return _references(row, options.num_returns)
+
+    def limit_calls(self, actor: ObjectRef[Any], max_pending_calls: int) -> None:
+        """At most so many calls of that actor by this process at once."""
+        with self.reactor.lock:
+            self.owner.actors.link_to(actor._row).max_pending_calls = max_pending_calls
 
     def find_actor(self, name: str, namespace: str) -> tuple[ObjectRef[Any], m.ActorInfo]:
         """See `Core.find_actor`."""

@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
-from freehold._core.ids import Address, Location
+from freehold._core.ids import Address, Location, root_task_id
 from freehold._core.interface import ActorRequest, FunctionEntry, TaskOptions
 from freehold._core.limits import INLINE_OUTPUT_BYTES, PENDING_PROGRESS_S
 from freehold._core.ownership.arguments import Given
@@ -34,7 +35,6 @@ from freehold._io.transport import Connection, Peers
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.deaths import actor_cause
 from freehold._processes.owner.failures import (
-    actor_cause,
     check_fresh,
     check_given,
     error_blob,
@@ -164,14 +164,17 @@ class OwnerCore:
         handlers = self.handlers
         on_done = self.owner.on_done
         for message in messages:
-            if type(message) is m.Done:
-                on_done(source, message, now)
-                continue
-            handler = handlers.get(type(message))
-            if handler is not None:
-                handler(source, message, now)
-            elif type(message) is m.Refused:
-                connection.close(message.reason)
+            try:
+                if type(message) is m.Done:
+                    on_done(source, message, now)
+                    continue
+                handler = handlers.get(type(message))
+                if handler is not None:
+                    handler(source, message, now)
+                elif type(message) is m.Refused:
+                    connection.close(message.reason)
+            except Exception:  # what one message breaks must not take those behind it along
+                traceback.print_exc()
         self.carry_out()
 
     def carry_out(self) -> None:
@@ -227,7 +230,8 @@ class OwnerCore:
     def _on_unreachable(self, peer: Address, reason: str) -> None:
         now = time.monotonic()
         if peer == self.owner.outbox.node_manager:
-            self.die(ClusterDiedError(reason=reason or "the node process ended"))
+            why = reason or "the node process ended"
+            self.die(ClusterDiedError(cluster=self.cluster, reason=why))
             return
         self.owner.leasing.on_worker_unreachable(peer, now)
         self.owner.actors.on_unreachable(peer, now)
@@ -266,7 +270,7 @@ class OwnerCore:
     def check_alive(self) -> None:
         """Raise what ended this core, if something did."""
         if self.is_dead is not None:
-            raise self.is_dead
+            raise self.is_dead.with_traceback(None)  # or each raise adds to it
 
     def kick(self) -> None:
         """Wake the leader (replaced by the reactor's own method)."""
@@ -326,7 +330,8 @@ class OwnerCore:
         """The context that the calling thread submits in."""
         context = self.current.get() or self.root
         if context is None:
-            raise FreeholdError("this thread runs no task; submit from inside one")
+            # A thread that a task started: whose child the next is depends on who comes first.
+            context = self.root = Context(root_task_id(self.cluster, str(self.owner.address)))
         return context
 
     def submit_task(
@@ -347,7 +352,7 @@ class OwnerCore:
         lock.acquire()
         try:
             if self.is_dead is not None:
-                raise self.is_dead
+                raise self.is_dead.with_traceback(None)
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
             index = context.children
@@ -421,7 +426,7 @@ class OwnerCore:
         owner = self.owner
         with self.reactor.lock:
             if self.is_dead is not None:
-                raise self.is_dead
+                raise self.is_dead.with_traceback(None)
             index = context.puts
             context.puts = index + 1
             row = owner.table.new_put(context.task_id, index, where)
@@ -590,7 +595,9 @@ class OwnerCore:
             self.storage.close()
             self.carry_out()
             self.reactor.flush()
-            self.is_dead = self.is_dead or ClusterDiedError(reason="shutdown() was called")
+            self.is_dead = self.is_dead or ClusterDiedError(
+                cluster=self.cluster, reason="shutdown() was called"
+            )
             self.owner.fail_all(self.is_dead)
             self.requests.abandon()
             self.carry_out()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import Row
 from freehold._core.ownership.table import OwnershipTable
 from freehold._io.serialization import dumps, loads

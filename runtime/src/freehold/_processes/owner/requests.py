@@ -63,6 +63,8 @@ class Requests:
         if entry is not None:
             entry[1].append(message)
             entry[0].count_down()
+        else:
+            self._core.storage.give_back(message)
 
     def forget(self, number: int) -> None:
         """Nobody waits for this answer; under the lock."""

@@ -21,6 +21,7 @@ from freehold._core.messages import (
     RangeReleased,
     RangeSealed,
     ReplicaUnpinned,
+    SegmentAborted,
     SegmentGranted,
     SegmentRefused,
     SlabClosed,
@@ -198,6 +199,13 @@ class Storage:
         for segment, offset, size in held:
             self._asked[segment, offset] = size
         self.core.owner.outbox.ask_node(ViewsReported(message.query, held))
+
+    def give_back(self, message: object) -> None:
+        """Room or a copy came for somebody whom an exception made stop waiting; under the lock."""
+        if isinstance(message, SegmentGranted):
+            self.core.owner.outbox.ask_node(SegmentAborted(message.segment), is_urgent=False)
+        elif isinstance(message, Pulled) and not message.error:
+            self.unpin(message.location)
 
     def abandon(self, location: Location) -> None:
         """Give back what was written but will not be owned by anybody; under the lock."""

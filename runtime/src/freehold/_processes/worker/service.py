@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -29,10 +30,11 @@ from freehold._io.zygote_protocol import WorkerStart
 from freehold._processes.owner.attach import report
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.context import Context
+from freehold._processes.owner.forks import watch_forks
 from freehold._processes.worker.actor import ActorHost
 from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
-from freehold._processes.worker.loops import MainLoop
+from freehold._processes.worker.loops import MainLoop, ThreadedLoop
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
 
@@ -154,6 +156,7 @@ class WorkerService:
         gate = SignalGate()
         gate.open()
         self.core.reactor.start_background()
+        watch_forks(self.core)
         while not self.is_ending:
             loop = self.loop
             loop.run()
@@ -259,8 +262,8 @@ class WorkerService:
 
     def _on_blocked(self, is_blocked: bool) -> None:
         """A task here waits, or goes on: its CPU, and what was queued behind it, may serve others."""
-        if self.core.current.get() is None:
-            return
+        if not self._running:
+            return  # a thread that a task left behind
         with self.core.reactor.lock:
             self._is_blocked += 1 if is_blocked else -1
             if is_blocked and self._is_blocked == 1:
@@ -286,8 +289,12 @@ class WorkerService:
         try:
             function = self._prepare(execution)
             result = self._call_user(execution, function)
+            if self.core.is_dead is not None:
+                _end_fork(None)
             answer = execution.reply(result)
         except BaseException as error:
+            if self.core.pid != os.getpid():
+                _end_fork(error)
             answer = self._failed(execution, error)
             error = None  # type: ignore[assignment]
         result = function = None
@@ -325,7 +332,10 @@ class WorkerService:
         message = execution.message
         if type(message) is m.Call:
             assert self.actor is not None
-            return self.actor.method(execution)
+            method = self.actor.method(execution)
+            if type(self.loop) is MainLoop:
+                self.interrupts.running = execution.context
+            return method
         place = (execution.source, message.function)  # type: ignore[union-attr]
         execution.name = self.names[place]
         context = execution.context
@@ -356,6 +366,7 @@ class WorkerService:
         execution = Execution(self.core, source, message)
         place = (source, message.key)
         self._running[place] = execution
+        timer = self._arm_timeout(execution)
         answer: Any
         token = self.core.current.set(execution.context)
         try:
@@ -369,6 +380,8 @@ class WorkerService:
             self.core.current.reset(token)
         result = args = kwargs = None  # type: ignore[assignment]
         self._running.pop(place, None)
+        if timer is not None:
+            timer.cancel()
         self._note(execution, answer)
         self._answer(execution, answer)
 
@@ -397,19 +410,25 @@ class WorkerService:
 
         def give_up() -> None:
             if self._running.get((execution.source, execution.message.key)) is execution:
+                # The caller lets the arguments go with this answer; a method may still use them.
+                self.core.owner.borrowing.register_kept(execution.rows)
+                self.core.carry_out()
                 self.loop.send(execution.source, execution.error_reply(TaskTimeoutError()))
                 reactor.flush()
-                os._exit(1)
+                if self.actor is None:
+                    os._exit(1)
 
         def interrupt() -> None:
             if self._running.get((execution.source, execution.message.key)) is not execution:
                 return
             execution.context.has_timed_out = True
-            if self.actor is None:
+            # An actor's other calls go on, so its method is left running if it cannot be stopped.
+            is_stoppable = type(self.loop) is not ThreadedLoop
+            if type(self.loop) is MainLoop:
                 self.interrupts.interrupt(execution.context)
-                reactor.call_later(CANCEL_GRACE_S, give_up)
-            else:
+            elif self.actor is not None:
                 self.actor.cancel(execution.source, execution.message.key)
+            reactor.call_later(CANCEL_GRACE_S if is_stoppable else 0.0, give_up)
 
         with reactor.lock:
             return reactor.call_later(options.timeout_s, interrupt)
@@ -475,6 +494,19 @@ class WorkerService:
     def group_of(self, method: str) -> str:
         """The concurrency group that a method was declared in."""
         return self.actor.group_of(method) if self.actor is not None else ""
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """A child that user code forked came back from it: the answer is its parent's to give."""
+    if isinstance(error, SystemExit):
+        code = _exit_code(error)
+    else:
+        code = 0 if error is None else 1
+        if error is not None:
+            traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit_code(error: SystemExit) -> int:
