@@ -25,11 +25,14 @@ SOON_S = 5.0
 @freehold.remote(num_cpus=0)
 class Owner:
     def make(self) -> tuple[list[Any], str, int]:
+        """Objects that stay with this process: another one holds them before they are returned."""
         self.kept = [
             freehold.put(np.zeros(400_000, dtype=np.uint8)),
             forever.remote(),
             freehold.put("small"),
         ]
+        self.keeper = Borrower.remote()
+        freehold.get(self.keeper.hold.remote(self.kept))
         return self.kept, freehold.get_runtime_context().get_worker_id(), os.getpid()
 
 

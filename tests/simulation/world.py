@@ -278,10 +278,11 @@ class World:
     def _are_cycles(self, living: list[SimProcess]) -> bool:
         """Whether all that is left are values that refer to each other and nobody else to them.
 
-        Counting cannot end those. They come about when a task was executed again and did not do
-        the same: an object of the second execution may hold one of the first, and the reverse.
+        Counting cannot end those. They come about when actors hand on what they keep, and when a task
+        was executed again and did not do
+        the same: an object of its second execution may hold one of the first, and the reverse.
         """
-        if all(count == 1 for count in self.starts.values()):
+        if all(count == 1 for count in self.starts.values()) and not self.has_deadlocks:
             return False
         for process in living:
             rows = {row: 0 for row, _ in process.owner.table.by_id.values()}

@@ -27,7 +27,8 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any]
 
-_PACKAGE = __name__.split(".")[0] + "."
+# The libraries over the public API (shuffle, util, testing) may be left anywhere, as user code may.
+_PACKAGE = __name__.split(".")[0] + "._"
 _interruptible: set[CodeType] = set()
 
 _FIRST_DELAY_S = 0.0001

@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from freehold._io import session
+from freehold._io.naming import name_process
 from freehold._io.zygote_protocol import (
     DATAGRAM_BYTES,
     FORK_FDS,
@@ -277,6 +278,7 @@ def die_with(lifeline: int) -> None:
 
 def settle_child(config: Configure, env_vars: dict[str, str]) -> None:
     """Put the environment back, and make random numbers differ from the siblings'."""
+    name_process("freehold-worker")
     for name, value in config.restored.items():
         if value is None:
             os.environ.pop(name, None)
@@ -306,6 +308,7 @@ def _exit_code_of_failure() -> Iterator[None]:
 
 def main() -> NoReturn:
     """Run the zygote on `CONTROL_FD`; in a child, the worker."""
+    name_process("freehold-zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.closerange(CONTROL_FD + 1, 1 << 20)  # a driver's inheritable descriptors are not ours

@@ -117,7 +117,7 @@ class Handing:
             local = value.node == owner.outbox.node_manager.node
             target = owner.outbox.node_manager if local else Address(value.node, 0)
             adopted = RangeAdopted(value.segment, value.offset, caller)
-            owner.outbox.send(target, adopted)
+            owner.outbox.send(target, adopted, True)
         else:
             output.blob = value
         if row.nested is not None and 0 in row.nested:

@@ -298,7 +298,8 @@ class Owner:
                 if type(waiter) is Task:
                     self.arguments.arrived(waiter, now)
                 elif type(waiter) is tuple:
-                    self._resolve(waiter[0], waiter[1], waiter[2], now)
+                    if waiter[1].count:  # else the borrower has let go of it, and it may be over
+                        self._resolve(waiter[0], waiter[1], waiter[2], now)
                 else:
                     self.outbox.woken.append(waiter)
         finally:

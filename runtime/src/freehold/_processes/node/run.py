@@ -10,6 +10,7 @@ import traceback
 import msgspec
 
 from freehold._io import session
+from freehold._io.naming import name_process
 from freehold._io.session import SessionFolder
 from freehold._io.zygote_spawn import Spawned
 from freehold._processes.node.service import (
@@ -31,6 +32,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         start = msgspec.json.decode(body, type=NodeStart)
         ignore_terminal()
         become_subreaper()
+        name_process("freehold-node")
         raise_descriptor_limit()
         node = os.urandom(16).hex()
         cluster = start.cluster or os.urandom(6).hex()

@@ -75,7 +75,8 @@ class Storage:
         core = self.core
         with core.reactor.lock:
             sealed = RangeSealed(segment, offset, size, owner)
-            core.owner.outbox.ask_node(sealed, is_urgent=False)
+            # Said at once: whoever hears of the value may need it after this process was killed.
+            core.owner.outbox.ask_node(sealed, is_urgent=True)
             core.carry_out()
         return Location(core.node_id, segment, offset, size)
 
