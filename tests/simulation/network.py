@@ -153,6 +153,9 @@ class Network:
         found = {
             (min(pair), max(pair))
             for pair in self._ways
-            if pair[0].process and pair[1].process and all(a in self.receivers for a in pair)
+            if pair[0] != pair[1]
+            and pair[0].process
+            and pair[1].process
+            and all(a in self.receivers for a in pair)
         }
         return sorted(found)

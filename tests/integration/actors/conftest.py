@@ -5,11 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 
-import freehold
 import pytest
 from freehold.testing import LocalCluster, eventually
 
-from tests.integration.actors.kit import actors_alive
+from tests.integration.actors.kit import actors_alive, everything_is_free
 
 CPUS = 4
 
@@ -29,5 +28,4 @@ def clean(cluster: LocalCluster) -> Iterator[LocalCluster]:
     yield cluster
     gc.collect()
     eventually(lambda: not actors_alive(), timeout_s=10)
-    total = freehold.cluster_resources()
-    eventually(lambda: freehold.available_resources() == total, timeout_s=10)
+    eventually(everything_is_free, timeout_s=10)

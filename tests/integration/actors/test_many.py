@@ -10,7 +10,7 @@ import freehold
 import psutil
 from freehold.testing import LocalCluster, eventually
 
-from tests.integration.actors.kit import Recorder, actors_alive, is_running
+from tests.integration.actors.kit import Recorder, actors_alive, everything_is_free, is_running
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -36,8 +36,7 @@ def all_gone(pids: list[int]) -> None:
     gc.collect()
     eventually(lambda: not actors_alive(), timeout_s=20)
     eventually(lambda: not any(is_running(pid) for pid in pids), timeout_s=20)
-    total = freehold.cluster_resources()
-    eventually(lambda: freehold.available_resources() == total, timeout_s=10)
+    eventually(everything_is_free, timeout_s=10)
 
 
 def test_a_hundred_actors_leave_nothing() -> None:

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 UNIT = 10_000
 """Units in one whole resource: fractions down to 0.0001 can be asked for."""
 
+MOST_UNITS = 1 << 62
+"""What fits into a message's integer, sums of two included."""
+
 Shape = tuple[tuple[str, int], ...]
 """Sorted (name, units) pairs, zero amounts left out; `()` needs nothing."""
 
@@ -24,13 +27,15 @@ def to_units(name: str, amount: float) -> int:
     """`amount` of `name` in units.
 
     Raises:
-        ValueError: the amount is negative, not a number, or finer than 0.0001.
+        ValueError: the amount is negative, not a number, finer than 0.0001, or too large.
     """
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
         raise ValueError(f"{name} must be a number, not {amount!r}")
     if amount != amount or amount < 0 or amount == float("inf"):
         raise ValueError(f"{name} must be a finite number of 0 or more, not {amount!r}")
     units = round(amount * UNIT)
+    if units > MOST_UNITS:
+        raise ValueError(f"{name}={amount!r} is more than {MOST_UNITS // UNIT}, the most there can be")
     if abs(units - amount * UNIT) > 1e-3:
         raise ValueError(f"{name}={amount!r} is finer than 0.0001; round it")
     return units

@@ -13,10 +13,14 @@ class GetTimeoutError(FreeholdError, TimeoutError):
     timeout_s: float = 0.0
     pending: int = 1
     total: int = 1
-    _says = (
-        "{pending} of {total} objects not ready after {timeout_s} s; "
-        "they go on being computed: get them again, or cancel them"
-    )
+    object_ids: tuple[str, ...] = ()
+
+    def _message(self) -> str:
+        which = f" (the first: {', '.join(self.object_ids)})" if self.object_ids else ""
+        return (
+            f"{self.pending} of {self.total} objects not ready after {self.timeout_s} s{which}; "
+            "they go on being computed: get them again, cancel them, or ask freehold.explain(ref)"
+        )
 
 
 class ObjectLostError(FreeholdError):

@@ -182,3 +182,9 @@ class TaskEvents(Message, tag=60):
     pid: int
     events: list[tuple[int, str, str, str, str]]
     is_last: bool = False
+
+
+class FlushLines(Message, tag=61):
+    """A driver is about to leave: send it the lines there are, then an `Explained` without any."""
+
+    request: int

@@ -24,7 +24,7 @@ from freehold._core.limits import LATE_BORROW_S, LEASE_S
 from freehold._core.messages import Borrow, Borrowed, OwnerInfo, Refs, Resolve, Return
 from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import IMPLICIT, PENDING, REGISTERED, REGISTERING, Row
+from freehold._core.ownership.row import HANDING, IMPLICIT, PENDING, REGISTERED, REGISTERING, Row
 from freehold._core.ownership.table import OwnershipTable
 from freehold.errors import ObjectLostError, OwnerDiedError
 
@@ -84,12 +84,14 @@ class Borrowing:
             receiver = None
         for ref in refs:
             row = ref._row
-            info = row.info if row.info is not None else self._own
+            # Who is about to own it may not know so yet: until then we answer for it.
+            is_ours = row.info is None or row.registration == HANDING
+            info = self._own if is_ours or row.info is None else row.info
             number = owners.setdefault(info, len(owners))
             id_ = table.expose(row, ref._index)
             packed += id_
             packed += number.to_bytes(2, "little")
-            if receiver is not None and row.info is None:
+            if receiver is not None and is_ours:
                 table.borrow(id_, receiver)
         return Refs(list(owners), bytes(packed))
 

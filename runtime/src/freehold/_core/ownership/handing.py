@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from freehold._core.ids import Address, Location
 from freehold._core.messages import Adopted, DoneWith, Output, OwnerInfo, RangeAdopted, Refs
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import READY, REGISTERED, Row
+from freehold._core.ownership.row import HANDING, READY, REGISTERED, Row
 from freehold._core.ownership.table import ACTOR_HANDLE
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class Handing:
         return owner.borrowing.describe(nested, caller)
 
     def taken(self, caller: Address, key: int) -> None:
-        """The caller has registered for the references in a result."""
-        self._until_taken.pop((caller, key), None)
+        """The caller has registered for the references in a result, and owns those handed over."""
+        for ref in self._until_taken.pop((caller, key), ()):
+            if ref._row.registration == HANDING:
+                ref._row.registration = REGISTERED
 
     def forget(self, caller: Address) -> None:
         """The caller is gone: nobody will take anything."""
@@ -126,7 +128,7 @@ class Handing:
         if task is not None:
             table.drop_lineage(task)
         row.info = OwnerInfo(caller)
-        row.registration = REGISTERED
+        row.registration = HANDING
         row.borrow_count = 1  # the caller counts us as it adopts, until our last use here is over
         table.borrowed_rows += 1
         return Adopted(id_, output)

@@ -217,7 +217,7 @@ class Leasing:
                 pending = list(queue.pending)
                 queue.pending.clear()
                 for task in pending:
-                    error = RuntimeEnvSetupError(env=message.env, reason=message.reason)
+                    error = RuntimeEnvSetupError(reason=message.reason)
                     self._owner.fail(task.row, error, now)
 
     def after_task(self, lease: Lease, now: float) -> None:

@@ -95,7 +95,7 @@ class Owner:
         retries = options.max_retries
         message = Run(row.key, 0, entry.number, parent, child_index, given.payload, returns)
         task = Task(row, message, entry, retries)
-        if options.retry_exceptions or options.timeout_s is not None or options.name:
+        if options.retry_exceptions or options.timeout_s is not None or options.name != entry.name:
             task.retry_exceptions = options.retry_exceptions
             message.options = RunOptions(
                 options.name, options.timeout_s, options.retry_exceptions, retries

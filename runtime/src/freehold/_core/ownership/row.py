@@ -33,6 +33,8 @@ REGISTERING = 1
 """`Borrow` was sent; whoever gave us the reference must hold it until the owner answers."""
 REGISTERED = 2
 """The owner counts us, until we send `Return`."""
+HANDING = 3
+"""We made the owner one with a result that it has not taken yet: for all others it is still ours."""
 
 STATE_NAMES = ("pending", "ready", "failed", "lost")
 

@@ -18,6 +18,7 @@ from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.forks import watch_forks
 from freehold._processes.owner.tuning import Tuning
+from freehold.errors import ClusterDiedError
 
 if TYPE_CHECKING:
     from freehold._io.logs import LogPrinter
@@ -47,6 +48,10 @@ class InitRequest(Protocol):
         """Settings by name."""
 
 
+LAST_LINES_S = 0.5
+"""How long `shutdown` waits for the last lines of workers."""
+
+
 class DriverCore(ClusterCore):
     """The owner core of a driver, with the node process it started."""
 
@@ -71,6 +76,11 @@ class DriverCore(ClusterCore):
         """End the core, and the cluster if this driver started it."""
         if os.getpid() != self.pid:
             return
+        if self._printer is not None and self.is_dead is None:
+            try:
+                self.requests.ask(m.FlushLines, timeout_s=LAST_LINES_S)
+            except ClusterDiedError:
+                pass  # it ended, or is stuck: so be it
         super().shutdown()
         self._gate.close()
         self._tuning.restore()

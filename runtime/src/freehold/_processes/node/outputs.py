@@ -90,6 +90,14 @@ class Outputs:
         self.flush()
         return list(self._last.pop(process.address, ()))
 
+    def read_all(self) -> None:
+        """Take in what workers have written by now, and send it."""
+        for pipes in list(self._pipes.values()):
+            for pipe in pipes:
+                if pipe.fd >= 0:
+                    self._read(pipe)
+        self.flush()
+
     def _read(self, pipe: _Pipe) -> None:
         for _ in range(_READS_PER_TURN):
             try:

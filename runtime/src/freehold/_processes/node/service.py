@@ -124,6 +124,7 @@ class NodeManager:
             **self.gathering.handlers(),
             m.PrepareEnv: self._on_prepare_env,
             m.LogLines: self._on_log_lines,
+            m.FlushLines: self._on_flush_lines,
             m.ExitProcess: self._on_leaving,
             m.ShutDown: self._on_shut_down,
             m.ClusterView: self._on_view,
@@ -394,6 +395,10 @@ class NodeManager:
 
     def _on_log_lines(self, source: Address, message: m.LogLines) -> None:
         self._send_lines(message)
+
+    def _on_flush_lines(self, source: Address, message: m.FlushLines) -> None:
+        self.outputs.read_all()
+        self.hub.send(source, m.Explained(message.request, []))
 
     def _send_lines(self, lines: m.LogLines) -> None:
         if not self.start.settings.log_to_driver:

@@ -11,13 +11,13 @@ from freehold._io.reactor import Waiter
 from freehold.errors import ClusterDiedError
 
 if TYPE_CHECKING:
-    from freehold._processes.owner.core import OwnerCore
+    from freehold._processes.owner.base import CoreBase
 
 
 class Requests:
     """Numbered questions under way."""
 
-    def __init__(self, core: OwnerCore) -> None:
+    def __init__(self, core: CoreBase) -> None:
         self._core = core
         self._next = 1
         self._open: dict[int, tuple[Waiter, list[Message]]] = {}

@@ -34,7 +34,7 @@ from freehold._io.shm import Arena
 from freehold.errors import ObjectStoreFullError
 
 if TYPE_CHECKING:
-    from freehold._processes.owner.core import OwnerCore
+    from freehold._processes.owner.base import CoreBase
 
 SLAB_BYTES = 8 << 20
 SLAB_VALUE_BYTES = SLAB_BYTES // 4
@@ -47,7 +47,7 @@ _ALIGNMENT = 64
 class Storage:
     """The arena as one process sees it."""
 
-    def __init__(self, core: OwnerCore, arena: Arena) -> None:
+    def __init__(self, core: CoreBase, arena: Arena) -> None:
         self.core = core
         self.arena = arena
         self._slab: SegmentGranted | None = None

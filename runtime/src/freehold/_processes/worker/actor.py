@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.interface import TaskOptions
+from freehold._core.ownership.row import Row
 from freehold._io.serialization import loads
 from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.loops import AsyncLoop, MainLoop, ThreadedLoop
@@ -30,6 +31,8 @@ class ActorHost:
         self.restart = message.restart
         self.options = message.spec.options
         self.instance: Any = None
+        self.rows: list[tuple[Row, int]] = []
+        """References that came with the constructor's arguments."""
         self._groups: dict[str, str] = {}
         self._methods: dict[str, Callable[..., Any]] = {}
 
@@ -63,10 +66,7 @@ class ActorHost:
             return execution.error_reply(error).error
         finally:
             execution.held.clear()
-        with core.reactor.lock:
-            # What the instance keeps of its arguments, its owner must count us for by name.
-            core.owner.borrowing.register_kept(execution.rows)
-            core.carry_out()
+        self.rows = execution.rows
         for name in dir(cls):
             group = getattr(getattr(cls, name, None), "__freehold_concurrency_group__", "")
             if group:

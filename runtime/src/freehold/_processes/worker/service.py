@@ -89,7 +89,9 @@ class WorkerCore(ClusterCore):
         return self._handle_of(info), info
 
     def die(self, error: FreeholdError) -> None:
-        """Without its node manager a worker is nobody's."""
+        """Without its node manager a worker is nobody's, and so is what user code started in it."""
+        if os.getpgrp() == self.pid:
+            os.killpg(self.pid, signal.SIGKILL)
         os._exit(1)
 
 
@@ -111,6 +113,7 @@ class WorkerService:
         """What the lease is of that this worker runs tasks for."""
         self._is_blocked = 0
         self._running: dict[tuple[Address, int], Execution] = {}
+        self._cancelled_early: deque[tuple[Address, int]] = deque(maxlen=64)
         self.core = self._attach()
         self.loop: MainLoop = MainLoop(self)
         self._register_handlers()
@@ -219,6 +222,8 @@ class WorkerService:
                 return
         found = self._running.get((source, message.key))
         if found is None:
+            # Just being taken from the queue, or over: `execute` looks when it has registered it.
+            self._cancelled_early.append((source, message.key))
             return
         found.context.is_cancelled = True
         if message.recursive:
@@ -284,10 +289,14 @@ class WorkerService:
         execution = Execution(self.core, source, message)
         place = (source, message.key)
         self._running[place] = execution
+        if place in self._cancelled_early:
+            execution.context.is_cancelled = True
         timer = self._arm_timeout(execution)
         answer: Any
         try:
             function = self._prepare(execution)
+            if execution.context.is_cancelled:
+                raise KeyboardInterrupt  # it came before there was anything to interrupt
             result = self._call_user(execution, function)
             if self.core.is_dead is not None:
                 _end_fork(None)
@@ -337,7 +346,8 @@ class WorkerService:
                 self.interrupts.running = execution.context
             return method
         place = (execution.source, message.function)  # type: ignore[union-attr]
-        execution.name = self.names[place]
+        options = message.options
+        execution.name = options.name if options is not None else self.names[place]
         context = execution.context
         context.task_name = execution.name
         context.assigned = self.assigned
@@ -463,7 +473,12 @@ class WorkerService:
         address = self.core.owner.address
         with self.core.reactor.lock:
             started = m.ActorStarted(message.spec.actor, message.restart, address, error)
-            self.core.owner.outbox.ask_node(started)
+            owner = self.core.owner
+            # What the instance keeps of its arguments, its owners must count us for by name before
+            # the creator hears that it is alive and lets them go.
+            rows, self.actor.rows = self.actor.rows, []
+            owner.borrowing.register_kept(rows)
+            owner.borrowing.after_rows(rows, lambda: owner.outbox.ask_node(started))
             self.core.carry_out()
             if not error:
                 old = self.loop
