@@ -215,9 +215,9 @@ def test_a_dead_cluster_is_told_by_every_call_and_can_be_replaced(tmp_path: Path
 
 def test_node_one_is_only_a_node(tmp_path: Path) -> None:
     with LocalCluster(nodes=2, num_cpus=2, resources=[{"near": 9}, {"far": 9}]) as cluster:
-        there = Counter.options(resources={"far": 1}, max_restarts=0).remote()
+        there = Counter.options(num_cpus=0, resources={"far": 1}, max_restarts=0).remote()
         freehold.get(there.add.remote())
-        here = Counter.options(resources={"near": 1}).remote()
+        here = Counter.options(num_cpus=0, resources={"near": 1}).remote()
         freehold.get(here.add.remote())
         path = str(tmp_path / "go")
         moved = sleep_until.options(resources={"far": 0.1}, max_retries=0).remote(path)

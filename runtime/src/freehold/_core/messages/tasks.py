@@ -148,9 +148,13 @@ class Failed(Message, tag=22):
 
 
 class TasksReturned(Message, tag=23):
-    """These tasks were not started and will not be: recalled, or this worker blocks or ends."""
+    """These tasks were not started and will not be: recalled, or this worker blocks or ends.
+
+    With `is_leaving` the worker starts none any more: what it was sent since did not begin either.
+    """
 
     keys: list[int]
+    is_leaving: bool = False
 
 
 # ---- borrower ↔ owner ------------------------------------------------------------------------

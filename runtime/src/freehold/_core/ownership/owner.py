@@ -269,6 +269,8 @@ class Owner:
         lease = self.leasing.leases.get(source)
         if lease is None:
             return
+        if message.is_leaving:
+            lease.is_leaving = lease.is_broken = True
         was_recall = lease.is_recalling
         for task in lease.queue.take_back(lease, message.keys):
             if task.is_cancelled:

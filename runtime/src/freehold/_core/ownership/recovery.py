@@ -193,18 +193,18 @@ class Recovery:
         owner.resubmit(owner.table.reopen(row), now)
 
     def on_node_died(self, node: str, cause: ExitCause, now: float) -> None:
-        """What the node's arena held is lost; what somebody waits for is brought back."""
+        """What a borrower knew of the node's arena is asked for again when it is needed.
+
+        Owned values stay as they are: another node may have a copy. Who wants one asks its node
+        manager for it under the dead node's location, and only then is it taken as lost.
+        """
         table = self._owner.table
         borrowed = [row for row, _ in table.by_id.values() if row.info is not None]
-        for row in [*self._stored, *borrowed]:
-            if row.state != READY or not _is_on(row.value, node):
-                continue
-            if row.info is not None:
-                row.state = PENDING  # ask its owner again when it is needed
+        for row in borrowed:
+            if row.state == READY and _is_on(row.value, node):
+                row.state = PENDING
                 row.key = -1
                 row.value = None
-            else:
-                table.lose(row)
         for row in borrowed:
             info = row.info
             if info is not None and info.address.node == node:

@@ -109,6 +109,9 @@ class WorkerService:
         self.actor: ActorHost | None = None
         self.notes: deque[tuple[int, str, str, bytes, int, int]] = deque(maxlen=TASK_EVENTS)
         self.gpus: list[int] = list(start.gpus)
+        self._is_leaving = False
+        """It starts no task any more, and ends once nobody needs what it owns."""
+        self._lessee: Address | None = None
         self.assigned: Shape = ()
         """What the lease is of that this worker runs tasks for."""
         self._is_blocked = 0
@@ -177,7 +180,7 @@ class WorkerService:
         if self.actor is not None:
             self.actor.close()
         with self.core.reactor.lock:
-            self._return_unstarted(None)
+            self._start_none()
             self.core.carry_out()
             self.core.reactor.flush()
         import atexit
@@ -189,6 +192,9 @@ class WorkerService:
     # ---- messages (under the lock) -------------------------------------------------------------
 
     def _on_run(self, source: Address, message: Any, now: float) -> None:
+        if self._is_leaving:
+            self.core.owner.outbox.send(source, m.TasksReturned([message.key], True), True)
+            return
         self.loop.push((source, message))
 
     def _on_define(self, source: Address, message: m.DefineFunction, now: float) -> None:
@@ -200,6 +206,7 @@ class WorkerService:
 
     def _on_lease_began(self, source: Address, message: m.LeaseBegan, now: float) -> None:
         self.assigned = message.shape
+        self._lessee = source
 
     def _on_recall(self, source: Address, message: m.Recall, now: float) -> None:
         self._return_unstarted(message.keys, source)
@@ -446,13 +453,26 @@ class WorkerService:
     def _end_when_not_owning(self) -> None:
         """After `max_calls`: give back what waits, and end once nobody needs what we own."""
         with self.core.reactor.lock:
-            self._return_unstarted(None)
-            self.core.carry_out()
-            self.core.reactor.flush()
+            if self._is_leaving:
+                return
+            self._start_none()
             if self.core.owner.table.owned_in_scope() == 0:
                 self.is_ending = True
             else:
+                # Whoever needs it may need the CPU first.
+                self.core.owner.outbox.ask_node(m.Blocked(True))
                 self.core.reactor.call_later(0.1, self._end_when_not_owning_later)
+            self.core.carry_out()
+            self.core.reactor.flush()
+
+    def _start_none(self) -> None:
+        """Give back what waits, and whatever comes from now on; under the lock."""
+        self._is_leaving = True
+        returned = self.loop.take_unstarted()
+        if self._lessee is not None:
+            returned.setdefault(self._lessee, [])
+        for source, keys in returned.items():
+            self.core.owner.outbox.send(source, m.TasksReturned(keys, True), True)
 
     def _end_when_not_owning_later(self) -> None:
         if self.core.owner.table.owned_in_scope() == 0:
