@@ -30,6 +30,7 @@ from freehold.shuffle.ordering import uniform_boundaries
 from freehold.shuffle.records import RECORD_BYTES
 from freehold.shuffle.sort import (
     generate_part,
+    map_count,
     map_part,
     partition_name,
     reduce_blocks,
@@ -69,7 +70,7 @@ def validate(directory: str) -> dict[str, Any]:
 
 def sort(inputs: Sequence[FilePart], output: Path, partitions: int) -> float:
     """Sort in two processes; the seconds from their start to the end of the last."""
-    parts = split_parts(inputs, partitions)
+    parts = split_parts(inputs, map_count(sum(part.count for part in inputs), partitions))
     boundaries = uniform_boundaries(partitions)
     counts = np.frombuffer(
         mmap.mmap(-1, max(8, len(parts) * partitions * 8)), dtype=np.int64

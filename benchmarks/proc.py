@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 MARK = "BENCH_RUN_OF_FREEHOLD"
-NODE_COMMAND = "freehold._processes.node"
-ZYGOTE_COMMAND = "zygote"
+NODE_NAME, ZYGOTE_NAME, WORKER_NAME = "freehold-node", "freehold-zygote", "freehold-worker"
+ARENA = "/memfd:freehold-arena"
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -48,32 +48,55 @@ def descriptors(pid: int) -> list[str]:
 
 
 def node_process(driver_pid: int) -> psutil.Process:
-    """Freehold's node process of this driver: the child that runs the node module."""
-    return _child_running(driver_pid, NODE_COMMAND, but_not=ZYGOTE_COMMAND)
+    """Freehold's node process of this driver: its child of that name."""
+    return _child_named(psutil.Process(driver_pid), NODE_NAME)
 
 
 def zygote_process(driver_pid: int) -> psutil.Process:
-    """The process that workers are forked from. Workers may show its command line: it is their
-    parent."""
-    return _child_running(driver_pid, ZYGOTE_COMMAND, but_not="")
+    """The process that workers are forked from: the node process's child of that name."""
+    return _child_named(node_process(driver_pid), ZYGOTE_NAME)
 
 
 def workers(driver_pid: int) -> list[psutil.Process]:
-    """Every process the zygote forked."""
-    return list(zygote_process(driver_pid).children(recursive=True))
+    """The workers the zygote forked (not what user code in them started)."""
+    children = zygote_process(driver_pid).children()
+    return [child for child in children if process_name(child.pid) == WORKER_NAME]
 
 
-def _child_running(driver_pid: int, words: str, *, but_not: str) -> psutil.Process:
-    seen = []
-    for child in psutil.Process(driver_pid).children(recursive=True):
+def process_name(pid: int) -> str:
+    """What the process calls itself (`ps -o comm`); "" if it is gone.
+
+    Command lines do not tell a worker from its zygote: a fork shows its parent's.
+    """
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def arena_bytes(pid: int) -> int:
+    """Bytes of memory which the store's pages take, in use or free, as the memfd of `pid` has it.
+
+    Raises:
+        LookupError: the process has no arena open.
+    """
+    for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
-            command = " ".join(child.cmdline())
-        except psutil.Error:
-            continue
-        seen.append(f"{child.pid} {command}")
-        if words in command and not (but_not and but_not in command):
+            if os.readlink(entry.path).startswith(ARENA):
+                return os.stat(entry.path).st_blocks * 512
+        except FileNotFoundError:
+            continue  # the descriptor of this very scan
+    raise LookupError(f"process {pid} has no {ARENA} open")
+
+
+def _child_named(parent: psutil.Process, name: str) -> psutil.Process:
+    seen = []
+    for child in parent.children():
+        found = process_name(child.pid)
+        if found == name:
             return child
-    raise LookupError(f"driver {driver_pid} has no child running {words}; it has: {seen}")
+        seen.append(f"{child.pid} {found}")
+    raise LookupError(f"process {parent.pid} has no child named {name}; it has: {seen}")
 
 
 def marked(mark: str) -> list[int]:

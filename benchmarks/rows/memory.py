@@ -118,6 +118,7 @@ def at_rest(bench: Bench, variant: Variant) -> Sample:
             "node_after": proc.anonymous_bytes(node) / node_before,
             "worker_after": _largest_worker(driver) / worker_before,
             "store_bytes": float(store_bytes_in_use(bench)),
+            "store_touched_mb": proc.arena_bytes(driver) / 1e6,
             "descriptor_growth": float(_descriptors(node, driver) - descriptors),
         },
         pids,

@@ -176,6 +176,8 @@ def kill_all(host: Host) -> Sample:
         again = host.start("freehold", {"FREEHOLD_DIR": str(it.folder)})
         try:
             again.ask(60, do="init", num_cpus=2)
+            # A node process sweeps when it has begun, not while its driver waits for it.
+            proc.seconds_until(lambda: not any(path.exists() for path in old), GONE_S)
             left = [str(path) for path in old if path.exists()]
             sample.metrics["not_swept"] = float(len(left))
             sample.notes += " ".join(left)

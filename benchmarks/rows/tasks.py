@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import statistics
 import threading
 import time
 from typing import Any
@@ -15,6 +16,8 @@ BATCH = 1_000
 LARGE_BATCH = 10_000
 SUBMITTERS = 4
 SUBMITTED_EACH = 2_500
+BUSY_SLICE_S = 0.1
+BUSY_CHUNK = 5  # Ray makes some sixty such calls a second: a chunk must fit in a slice
 
 
 def one_by_one(bench: Bench, variant: Variant) -> Sample:
@@ -109,16 +112,43 @@ class BusyThread:
 
 def beside_busy_thread(bench: Bench, variant: Variant) -> Sample:
     """Tasks one by one while another thread is busy, and the share of its own rate which that
-    thread keeps."""
+    thread keeps.
+
+    Short slices alone and with calls take turns, A B B A …, so that whatever else loads the machine
+    loads both alike; the share is the median over the pairs.
+    """
+    get, caller = bench.api.get, task_caller(bench, variant)
+    calls, elapsed = 0, 0.0
+    shares = []
+
+    def chunk() -> int:
+        caller.keep([get(caller.submit()) for _ in range(BUSY_CHUNK)])
+        return BUSY_CHUNK
+
     with BusyThread() as busy:
-        busy.rate(0.05)
-        alone_before = busy.rate(bench.seconds / 2)
-        turns, started = busy.turns, time.perf_counter()
-        sample = one_by_one(bench, variant)
-        beside = (busy.turns - turns) / (time.perf_counter() - started)
-        alone_after = busy.rate(bench.seconds / 2)
-    sample.metrics["thread_share"] = beside / ((alone_before + alone_after) / 2)
-    return sample
+
+        def beside() -> float:
+            nonlocal calls, elapsed
+            turns = busy.turns
+            some, seconds = repeat(BUSY_SLICE_S, chunk)
+            calls += some
+            elapsed += seconds
+            return (busy.turns - turns) / seconds
+
+        busy.rate(BUSY_SLICE_S)
+        for pair in range(max(4, round(bench.seconds / BUSY_SLICE_S))):
+            if pair % 2:
+                with_calls = beside()
+                alone = busy.rate(BUSY_SLICE_S)
+            else:
+                alone = busy.rate(BUSY_SLICE_S)
+                with_calls = beside()
+            shares.append(with_calls / alone)
+    return Sample(
+        calls / elapsed,
+        {"thread_share": statistics.median(shares)},
+        caller.check(calls),
+    )
 
 
 ROWS = [

@@ -46,10 +46,10 @@ def count_and_make(path: str, value: int, *needs: Any) -> Any:
 
 
 def lose_far(cluster: LocalCluster) -> None:
-    """Kill the node that has `far`, and let another take its place for tasks that need it."""
-    cluster.kill_node(1)
-    eventually(lambda: sum(node["Alive"] for node in freehold.nodes()) == 1, timeout_s=20)
+    """Kill the node that has `far`, with another there to take its place."""
     cluster.add_node(num_cpus=2, resources={"far": 1000})
+    cluster.kill_node(1)
+    eventually(lambda: sum(node["Alive"] for node in freehold.nodes()) == 2, timeout_s=20)
 
 
 def runs(path: str) -> int:

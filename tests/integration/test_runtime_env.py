@@ -78,7 +78,9 @@ def test_a_working_directory_is_there_to_read_and_import(
 ) -> None:
     env = {"working_dir": folder}
     options = {"runtime_env": env, "resources": place}
-    assert freehold.get(read.options(**options).remote("data/words.txt"), timeout=30) == "some words"
+    assert (
+        freehold.get(read.options(**options).remote("data/words.txt"), timeout=30) == "some words"
+    )
     found = import_and_call.options(**options).remote("only_in_this_folder")
     assert freehold.get(found, timeout=30) == 42
     found = nested_import.options(**options).remote("only_in_this_folder")

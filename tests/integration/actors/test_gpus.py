@@ -48,7 +48,7 @@ def came_back(actor: freehold.actor.ActorHandle, freed: tuple[str, list[str]]) -
 
 
 def test_two_gpus_and_fractions() -> None:
-    with LocalCluster(nodes=1, num_cpus=2, num_gpus=2):
+    with LocalCluster(nodes=1, num_cpus=4, num_gpus=2):  # a CPU each, since they ask for a GPU
         both = OnGpu.options(num_gpus=2).remote()
         assert freehold.get(both.devices.remote(), timeout=20) == ("0,1", ["0", "1"])
         freehold.kill(both)

@@ -209,7 +209,10 @@ def test_constructor_arguments_by_reference(clean: LocalCluster, tmp_path: Path)
     inside = freehold.get(nested.all.remote())[0]["ref"]
     assert freehold.get(inside) == "inside"
     big = freehold.put(b"b" * 2_000_000)
-    assert len(freehold.get(Recorder.options(resources=THERE).remote(big).all.remote())[0]) == 2_000_000
+    assert (
+        len(freehold.get(Recorder.options(resources=THERE).remote(big).all.remote())[0])
+        == 2_000_000
+    )
 
 
 def test_a_restart_has_its_constructor_arguments_again(clean: LocalCluster) -> None:

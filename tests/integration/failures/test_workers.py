@@ -281,6 +281,9 @@ class Deaf:
     def pid(self) -> int:
         return os.getpid()
 
+    def socket(self) -> str:
+        return own_path()
+
 
 def test_an_actor_in_a_c_loop_is_killed() -> None:
     actor = Deaf.remote()
@@ -293,19 +296,25 @@ def test_an_actor_in_a_c_loop_is_killed() -> None:
     gone([pid])
 
 
+def own_path() -> str:
+    from freehold._api import state
+
+    core = state.require()
+    return str(core.peers.socket_path(core.owner.address))  # type: ignore[attr-defined]
+
+
+@freehold.remote
+def where() -> tuple[int, str]:
+    return os.getpid(), own_path()
+
+
 def test_a_killed_worker_leaves_no_socket() -> None:
-    @freehold.remote
-    def where() -> int:
-        return os.getpid()
-
-    assert freehold.get(where.remote()) != os.getpid()
-    folder = Path(os.environ["FREEHOLD_DIR"]) / f"freehold-{os.getuid()}"
-    with pytest.raises(WorkerCrashedError):
-        freehold.get(die.remote("kill"), timeout=10)
-
-    def sockets() -> int:
-        return len(list(folder.glob("*/*/*.sock")))
-
-    children = len(list(Path("/proc").glob("*")))
-    assert children
-    eventually(lambda: sockets() <= 2 + 8, timeout_s=5)
+    pid, path = freehold.get(where.remote())
+    assert os.path.exists(path)
+    actor = Deaf.remote()
+    worker = freehold.get(actor.pid.remote())
+    own = freehold.get(actor.socket.remote())
+    assert is_alive(pid)
+    assert os.path.exists(own)
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: not os.path.exists(own), timeout_s=WITHIN_S)

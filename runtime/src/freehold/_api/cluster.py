@@ -13,8 +13,10 @@ def nodes() -> list[dict[str, Any]]:
 
     Returns:
         A dict a node: `NodeID`, `Alive`, `NodeManagerHostname`, `NodeManagerPid`, `IsHead`,
-        `Resources` (in all), `Available`, `Labels`, `ObjectStoreBytes` (in use),
-        `ObjectStoreTotalBytes`.
+        `Resources` (in all), `Available`, `Labels`, and `object_store`, in bytes: `capacity`,
+        `in_use` by living objects, `touched_free` (memory that is free and kept because it is
+        faster to write again, up to the setting `touched_free_bytes`) and `pinned_replicas`
+        (copies of other nodes' objects that are being read). The last may be a second old.
 
     Example:
         >>> [node["Alive"] for node in freehold.nodes()]
@@ -32,8 +34,12 @@ def nodes() -> list[dict[str, Any]]:
             "Resources": _floats(node.total),
             "Available": _floats(node.available),
             "Labels": {},
-            "ObjectStoreBytes": node.store_bytes,
-            "ObjectStoreTotalBytes": node.store_total_bytes,
+            "object_store": {
+                "capacity": node.store_total_bytes,
+                "in_use": node.store_bytes,
+                "touched_free": node.store_touched_free_bytes,
+                "pinned_replicas": node.store_pinned_bytes,
+            },
         }
         for node in state.require().nodes()
     ]

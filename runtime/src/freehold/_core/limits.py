@@ -19,6 +19,10 @@ STRANGERS = 128
 FRAME_MESSAGES = 64
 """Messages per frame before the sender flushes: 1 → 119 k/s, 8 → 318 k/s, 64 → 420 k/s."""
 
+HEADROOM_BYTES = 128 << 20
+"""Memory of the machine, or of the cgroup, that the object store leaves for processes to live on;
+of a small limit an eighth. Below it the store waits: the kernel would kill instead of refuse."""
+
 INLINE_OUTPUT_BYTES = 100 << 10
 """A value up to this size travels in the reply and lives in its owner; larger ones are stored."""
 

@@ -241,6 +241,28 @@ class Arena:
         except OSError as error:
             raise _named(error, "commit", offset, length) from None
 
+    def touch(self, offset: int, length: int) -> None:
+        """Have the kernel allocate and zero an extent's pages; never changes what they hold.
+
+        So it may run beside writers, in a thread (the GIL is released). This process's page table
+        does not keep them.
+
+        Raises:
+            ArenaFullError: there is no memory for it.
+            OSError: the kernel is older than Linux 5.14.
+            PermissionError: this process attached read-only.
+        """
+        self._check(offset, length, needs_writable=True)
+        mapping = self._writable or self._map_writable()
+        address = mapping.address + offset
+        failed = _libc.madvise(address, length, _MADV_POPULATE_WRITE)
+        code = ctypes.get_errno()
+        _libc.madvise(address, length, _MADV_DONTNEED)
+        if failed:
+            # What does not fit is told as a bus error would be.
+            code = errno.ENOMEM if code == errno.EFAULT else code
+            raise _named(OSError(code, os.strerror(code)), "touch", offset, length)
+
     def decommit(self, offset: int, length: int) -> None:
         """Give an extent's memory back to the kernel; it reads as zeros (and `warm` is over).
 

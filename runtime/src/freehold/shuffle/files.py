@@ -28,6 +28,13 @@ class RecordFileError(FreeholdError):
     """A file or directory is not what a sort can work with; the message names it and says why.
 
     You get an `OSError` instead where the operating system refuses to read or write it.
+
+    Example:
+        >>> from freehold.shuffle import record_files
+        >>> record_files("missing")
+        Traceback (most recent call last):
+        freehold.shuffle.files.RecordFileError: missing is not a directory; give one that holds
+        record files
     """
 
 
@@ -39,6 +46,11 @@ class FilePart:
         path: the file.
         first: index of its first record, from 0.
         count: how many records.
+
+    Example:
+        >>> from freehold.shuffle import FilePart
+        >>> FilePart("input-00000", first=100, count=50).count
+        50
     """
 
     path: str
@@ -52,6 +64,15 @@ def whole_file(path: str | Path) -> FilePart:
     Raises:
         RecordFileError: its size is no multiple of 100 bytes.
         OSError: it cannot be looked at.
+
+    Example:
+        >>> import tempfile
+        >>> from freehold.shuffle import whole_file
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     _ = file.write(bytes(300))
+        ...     file.flush()
+        ...     whole_file(file.name).count
+        3
     """
     size_bytes = os.stat(path).st_size
     if size_bytes % RECORD_BYTES:
@@ -67,6 +88,16 @@ def record_files(directory: str | Path) -> list[FilePart]:
 
     Raises:
         RecordFileError: there is none, one is no record file, or it is no directory.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from freehold.shuffle import record_files
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     for name, size_bytes in [("b", 200), ("a", 100), (".hidden", 1)]:
+        ...         _ = Path(directory, name).write_bytes(bytes(size_bytes))
+        ...     [(Path(part.path).name, part.count) for part in record_files(directory)]
+        [('a', 1), ('b', 2)]
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -80,8 +111,10 @@ def record_files(directory: str | Path) -> list[FilePart]:
 def split_parts(parts: Sequence[FilePart], num_parts: int) -> list[FilePart]:
     """Cut parts further, into about num_parts of about equal size (never fewer than there are).
 
-    >>> split_parts([FilePart("a", 0, 10), FilePart("b", 0, 5)], 3)[1]
-    FilePart(path='a', first=5, count=5)
+    Example:
+        >>> from freehold.shuffle import FilePart, split_parts
+        >>> split_parts([FilePart("a", 0, 10), FilePart("b", 0, 5)], 3)[1]
+        FilePart(path='a', first=5, count=5)
     """
     target = max(1, -(-sum(part.count for part in parts) // num_parts))
     cut = []

@@ -48,14 +48,27 @@ _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 
 
 class RecordKind(enum.Enum):
-    """Which of gensort's two kinds of record."""
+    """Which of gensort's two kinds of record.
+
+    Example:
+        >>> from freehold.shuffle import RecordKind, RecordRange, generate_records
+        >>> generate_records(RecordRange(0, 1, kind=RecordKind.ASCII))[0, :10].tobytes()
+        b'AsfAGHM5om'
+    """
 
     BINARY = "binary"
     ASCII = "ascii"
 
 
 class KeyDistribution(enum.Enum):
-    """How keys are spread: gensort's uniform keys, or this project's own skewed ones."""
+    """How keys are spread: gensort's uniform keys, or this project's own skewed ones.
+
+    Example:
+        >>> from freehold.shuffle import KeyDistribution, RecordRange, generate_records
+        >>> skewed = generate_records(RecordRange(0, 1000, keys=KeyDistribution.SKEWED))
+        >>> int((skewed[:, 0] < 16).sum())  # keys in the lowest sixteenth of the key space
+        475
+    """
 
     UNIFORM = "uniform"
     SKEWED = "skewed"
@@ -70,6 +83,15 @@ class RecordRange:
         count: how many records.
         kind: binary or ASCII.
         keys: uniform (gensort's) or skewed (ours).
+
+    Raises:
+        ValueError: a number is negative, or the range ends beyond 2**128.
+
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records
+        >>> later = RecordRange(first=5, count=2)
+        >>> bool((generate_records(later) == generate_records(RecordRange(0, 7))[5:]).all())
+        True
     """
 
     first: int
@@ -91,8 +113,10 @@ def generate_records(wanted: RecordRange) -> Records:
     Returns:
         A new array of shape (count, 100).
 
-    >>> generate_records(RecordRange(first=0, count=2))[0, :4].tobytes()
-    b'JimG'
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records
+        >>> generate_records(RecordRange(first=0, count=2))[0, :4].tobytes()
+        b'JimG'
     """
     out = np.empty((wanted.count, RECORD_BYTES), np.uint8)
     filled = 0
@@ -106,6 +130,11 @@ def record_chunks(wanted: RecordRange) -> Iterator[Records]:
     """Make a range of records a chunk of at most 1.6 MB at a time, for writing to a file.
 
     The array yielded is filled anew for the next chunk: copy what is to be kept.
+
+    Example:
+        >>> from freehold.shuffle import RecordRange, record_chunks
+        >>> [len(chunk) for chunk in record_chunks(RecordRange(first=0, count=20_000))]
+        [16384, 3616]
     """
     buffer = np.empty((min(wanted.count, CHUNK_RECORDS), RECORD_BYTES), np.uint8)
     fill = _fill_binary if wanted.kind is RecordKind.BINARY else _fill_ascii

@@ -75,9 +75,10 @@ def sort_order(prefixes: _U64, records: Records) -> NDArray[np.intp]:
 def sort_records(records: Records) -> Records:
     """A sorted copy, stable: records with equal keys keep their order.
 
-    >>> from freehold.shuffle.generate import RecordRange, generate_records
-    >>> sort_records(generate_records(RecordRange(first=0, count=3)))[0, 0]
-    np.uint8(69)
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records, sort_records
+        >>> sort_records(generate_records(RecordRange(first=0, count=3)))[:, 0].tolist()
+        [69, 74, 149]
     """
     return _take(records, sort_order(key_prefixes(records), records))
 
@@ -89,8 +90,13 @@ def uniform_boundaries(num_partitions: int) -> _U64:
         num_partitions - 1 prefixes: partition i holds the keys whose first 8 bytes are at least
         entry i - 1 and below entry i.
 
-    >>> [hex(value) for value in uniform_boundaries(4)]
-    ['0x4000000000000000', '0x8000000000000000', '0xc000000000000000']
+    Raises:
+        ValueError: num_partitions is less than 1.
+
+    Example:
+        >>> from freehold.shuffle import uniform_boundaries
+        >>> [hex(value) for value in uniform_boundaries(4)]
+        ['0x4000000000000000', '0x8000000000000000', '0xc000000000000000']
     """
     _check_partitions(num_partitions)
     cuts = [(index << 64) // num_partitions for index in range(1, num_partitions)]
@@ -106,9 +112,16 @@ def sampled_boundaries(sample: _U64, num_partitions: int) -> _U64:
     Args:
         sample: prefixes of records chosen evenly over the input, in any order; empty means no input
             at all.
+        num_partitions: how many partitions to cut.
 
-    >>> sampled_boundaries(np.arange(100, dtype=np.uint64), 4).tolist()
-    [25, 50, 75]
+    Raises:
+        ValueError: num_partitions is less than 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from freehold.shuffle import sampled_boundaries
+        >>> sampled_boundaries(np.arange(100, dtype=np.uint64), 4).tolist()
+        [25, 50, 75]
     """
     _check_partitions(num_partitions)
     if not len(sample):
@@ -124,12 +137,12 @@ def partition_sorted(records: Records, boundaries: _U64) -> list[Records]:
         len(boundaries) + 1 sorted blocks, views of one new array: each contiguous, so that it
         travels without a copy.
 
-    >>> from freehold.shuffle.generate import RecordRange, generate_records
-    >>> blocks = partition_sorted(
-    ...     generate_records(RecordRange(first=0, count=1000)), uniform_boundaries(4)
-    ... )
-    >>> [len(block) for block in blocks]
-    [273, 256, 221, 250]
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records
+        >>> from freehold.shuffle import partition_sorted, uniform_boundaries
+        >>> records = generate_records(RecordRange(first=0, count=1000))
+        >>> [len(block) for block in partition_sorted(records, uniform_boundaries(4))]
+        [273, 256, 221, 250]
     """
     prefixes = key_prefixes(records)
     order = sort_order(prefixes, records)
@@ -149,10 +162,12 @@ def merge_sorted(blocks: Sequence[Records]) -> Iterator[Records]:
     Yields:
         sorted pieces in order; each is overwritten by the next, so write or copy it first.
 
-    >>> from freehold.shuffle.generate import RecordRange, generate_records
-    >>> runs = [sort_records(generate_records(RecordRange(first=i, count=5))) for i in (0, 5)]
-    >>> sum(len(piece) for piece in merge_sorted(runs))
-    10
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records, merge_sorted, sort_records
+        >>> ranges = [RecordRange(first=0, count=3), RecordRange(first=3, count=3)]
+        >>> runs = [sort_records(generate_records(wanted)) for wanted in ranges]
+        >>> [key for piece in merge_sorted(runs) for key in piece[:, 0].tolist()]
+        [69, 74, 92, 114, 136, 149]
     """
     filled = [block for block in blocks if len(block)]
     prefixes = [key_prefixes(block) for block in filled]

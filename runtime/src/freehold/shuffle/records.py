@@ -49,8 +49,10 @@ def as_records(data: BytesLike, *, source: str = "buffer") -> Records:
     Raises:
         ValueError: the number of bytes is not a multiple of 100.
 
-    >>> as_records(bytes(300)).shape
-    (3, 100)
+    Example:
+        >>> from freehold.shuffle import as_records
+        >>> as_records(bytes(300)).shape
+        (3, 100)
     """
     flat = np.frombuffer(data, dtype=np.uint8)
     if flat.size % RECORD_BYTES:
@@ -88,8 +90,10 @@ def checksum(records: Records) -> int:
     vectorised over records were measured at 187 ns: fifty random reads of a table cost more than
     the call they save.
 
-    >>> f"{checksum(as_records(bytes(200))):x}"
-    '133118d94'
+    Example:
+        >>> from freehold.shuffle import as_records, checksum
+        >>> f"{checksum(as_records(bytes(200))):x}"
+        '133118d94'
     """
     total = 0
     rows = np.ascontiguousarray(records).reshape(-1).view(f"V{RECORD_BYTES}")

@@ -32,6 +32,12 @@ class ShuffleProgress:
         total: tasks in all.
         elapsed_s: seconds since the stage began; both stages of a shuffle are counted from the
             end of the one before.
+
+    Example:
+        >>> from freehold.shuffle import ShuffleProgress
+        >>> seen = ShuffleProgress(stage="map", done=3, total=4, elapsed_s=0.5)
+        >>> f"{seen.stage}: {seen.done} of {seen.total}"
+        'map: 3 of 4'
     """
 
     stage: str
@@ -53,6 +59,17 @@ class ShuffleOptions:
         max_unfinished_maps: maps submitted but not finished at any time; None for no limit, which
             is right unless the inputs themselves are large arguments.
         on_progress: called in the caller's thread.
+
+    Example:
+        >>> import freehold
+        >>> from freehold.shuffle import ShuffleOptions, simple_shuffle
+        >>> stages = []
+        >>> options = ShuffleOptions(
+        ...     map_options={"num_cpus": 0.5}, on_progress=lambda seen: stages.append(seen.stage)
+        ... )
+        >>> refs = simple_shuffle([3, 4], lambda n: [n], lambda r, *blocks: sum(blocks), 1, options)
+        >>> freehold.get(refs), stages
+        ([7], ['map', 'map', 'map', 'reduce', 'reduce'])
     """
 
     map_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -85,12 +102,16 @@ def simple_shuffle(
         FreeholdError: of the first task seen to have failed (`TaskError` if its function raised);
             what has not ended is cancelled.
 
-    Example::
-
-        words = ["to be", "or not", "to be"]
-        spread = lambda text: [[w for w in text.split() if len(w) % 2 == r] for r in range(2)]
-        refs = simple_shuffle(words, spread, lambda r, *blocks: sorted(sum(blocks, [])), 2)
-        freehold.get(refs)              # [['be', 'be', 'or', 'to', 'to'], ['not']]
+    Example:
+        >>> import freehold
+        >>> from freehold.shuffle import simple_shuffle
+        >>> def by_length(text):
+        ...     return [[word for word in text.split() if len(word) % 2 == r] for r in range(2)]
+        >>> def joined(r, *blocks):
+        ...     return sorted(sum(blocks, []))
+        >>> refs = simple_shuffle(["to be", "or not", "to be"], by_length, joined, 2)
+        >>> freehold.get(refs)
+        [['be', 'be', 'or', 'to', 'to'], ['not']]
     """
     if num_partitions < 1:
         raise ValueError(f"num_partitions is {num_partitions}; give at least 1")

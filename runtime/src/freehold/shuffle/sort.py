@@ -66,9 +66,17 @@ def generate_files(
     Returns:
         The count and checksum of the records; their order is not judged.
 
-    Example::
+    Raises:
+        FreeholdError: a task failed.
 
-        written = generate_files("/data/in", RecordRange(first=0, count=10_000_000), num_files=16)
+    Example:
+        >>> import os, tempfile
+        >>> from freehold.shuffle import RecordRange, generate_files
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     generate_files(directory, RecordRange(first=0, count=1000), num_files=2).records
+        ...     sorted(os.listdir(directory))
+        1000
+        ['input-00000', 'input-00001']
     """
     edges = [wanted.first + wanted.count * i // num_files for i in range(num_files + 1)]
     folder = Path(directory)
@@ -107,9 +115,14 @@ def sort_files(
         RecordFileError: an input is too short, or the output has another number of records.
         FreeholdError: a task failed.
 
-    Example::
-
-        written = sort_files(record_files("/data/in"), "/data/out", num_partitions=16)
+    Example:
+        >>> import tempfile
+        >>> from freehold.shuffle import RecordRange, generate_files, record_files, sort_files
+        >>> with tempfile.TemporaryDirectory() as source, tempfile.TemporaryDirectory() as target:
+        ...     _ = generate_files(source, RecordRange(first=0, count=1000), num_files=2)
+        ...     written = sort_files(record_files(source), target, 4, uniform_keys=True)
+        ...     [part.count for part in written]
+        [273, 256, 221, 250]
     """
     options = options or ShuffleOptions()
     folder = Path(output)
@@ -148,9 +161,24 @@ def validate_files(
     Give the result to `validate.check`. For files in no order (an input), the count and checksum
     of the result are what matters.
 
-    Example::
+    Args:
+        parts: from `sort_files`, `record_files` or `whole_file`.
+        on_progress: told of the stage.
+        stage: its name.
 
-        report = check(validate_files(record_files("/data/out")), expected=written)
+    Raises:
+        RecordFileError: a file is shorter than its part.
+        FreeholdError: a task failed.
+
+    Example:
+        >>> import tempfile
+        >>> from freehold.shuffle import RecordRange, check, generate_files
+        >>> from freehold.shuffle import record_files, sort_files, validate_files
+        >>> with tempfile.TemporaryDirectory() as source, tempfile.TemporaryDirectory() as target:
+        ...     made = generate_files(source, RecordRange(first=0, count=1000), num_files=2)
+        ...     parts = sort_files(record_files(source), target, num_partitions=2)
+        ...     print(check(validate_files(parts), expected=made))
+        valid: 1,000 records, checksum 1ea6370b955, 0 duplicate keys
     """
     tasks = [(part,) for part in parts]
     return join_summaries(_run_stage(stage, validate_part, tasks, on_progress))

@@ -36,6 +36,11 @@ class Summary:
         duplicate_keys: how many have the same key as the record before.
         first_key: key of the first record, or None if there is none.
         last_key: key of the last record, or None if there is none.
+
+    Example:
+        >>> from freehold.shuffle import Summary
+        >>> Summary(records=2, first_key=b"a", last_key=b"b").unordered
+        0
     """
 
     records: int = 0
@@ -49,9 +54,11 @@ class Summary:
     def then(self, following: Summary) -> Summary:
         """The summary of these records with others behind them.
 
-        >>> one = Summary(records=1, first_key=b"b", last_key=b"b")
-        >>> one.then(Summary(records=1, first_key=b"a", last_key=b"a")).first_unordered
-        1
+        Example:
+            >>> from freehold.shuffle import Summary
+            >>> one = Summary(records=1, first_key=b"b", last_key=b"b")
+            >>> one.then(Summary(records=1, first_key=b"a", last_key=b"a")).first_unordered
+            1
         """
         if self.last_key is None or following.first_key is None:
             return self if following.first_key is None else following
@@ -82,6 +89,12 @@ class Report:
     Args:
         summary: of all the records.
         problems: what is wrong, each a phrase; empty if nothing is.
+
+    Example:
+        >>> from freehold.shuffle import Summary, check
+        >>> report = check(Summary(records=2, checksum=7))
+        >>> report.valid, str(report)
+        (True, 'valid: 2 records, checksum 7, 0 duplicate keys')
     """
 
     summary: Summary
@@ -105,10 +118,11 @@ class Report:
 def summarize(records: Records) -> Summary:
     """Summarise records in the order they lie in, a cache-sized chunk at a time.
 
-    >>> from freehold.shuffle.generate import RecordRange, generate_records
-    >>> found = summarize(generate_records(RecordRange(first=0, count=1000)))
-    >>> f"{found.checksum:x}", found.first_unordered
-    ('1ea6370b955', 2)
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records, summarize
+        >>> found = summarize(generate_records(RecordRange(first=0, count=1000)))
+        >>> f"{found.checksum:x}", found.first_unordered
+        ('1ea6370b955', 2)
     """
     chunks = (
         _summarize_chunk(records[start : start + CHUNK_RECORDS])
@@ -120,8 +134,11 @@ def summarize(records: Records) -> Summary:
 def join_summaries(summaries: Iterable[Summary]) -> Summary:
     """The summary of all records, from summaries of consecutive parts, in order.
 
-    >>> join_summaries([]).records
-    0
+    Example:
+        >>> from freehold.shuffle import RecordRange, generate_records, join_summaries, summarize
+        >>> records = generate_records(RecordRange(first=0, count=1000))
+        >>> join_summaries([summarize(records[:300]), summarize(records[300:])]).records
+        1000
     """
     joined = Summary()
     for summary in summaries:
@@ -137,8 +154,10 @@ def check(found: Summary, expected: Summary | None = None) -> Report:
         expected: of the input, in any order; only its count and checksum are compared. None if the
             input is not known: then only the order is judged.
 
-    >>> check(Summary(records=2), expected=Summary(records=3)).valid
-    False
+    Example:
+        >>> from freehold.shuffle import Summary, check
+        >>> print(check(Summary(records=2), expected=Summary(records=3)))
+        INVALID: 2 records where the input had 3
     """
     problems = []
     if found.unordered:

@@ -142,6 +142,8 @@ class Membership:
             known.available == event.available
             and known.queued == event.queued
             and known.store_bytes == event.store_bytes
+            and known.store_touched_free_bytes == event.store_touched_free_bytes
+            and known.store_pinned_bytes == event.store_pinned_bytes
         ):
             return
         self._set(
@@ -150,6 +152,8 @@ class Membership:
                 available=event.available,
                 queued=event.queued,
                 store_bytes=event.store_bytes,
+                store_touched_free_bytes=event.store_touched_free_bytes,
+                store_pinned_bytes=event.store_pinned_bytes,
             )
         )
 

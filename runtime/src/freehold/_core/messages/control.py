@@ -116,6 +116,8 @@ class NodeReported(Message, tag=121):
     available: dict[str, int]
     queued: dict[str, int]
     store_bytes: int = 0
+    store_touched_free_bytes: int = 0
+    store_pinned_bytes: int = 0
 
 
 class ClusterView(Message, tag=122):

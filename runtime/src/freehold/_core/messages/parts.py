@@ -155,3 +155,5 @@ class NodeInfo(Plain):
     queued: dict[str, int] = {}
     store_bytes: int = 0
     store_total_bytes: int = 0
+    store_touched_free_bytes: int = 0
+    store_pinned_bytes: int = 0

@@ -22,7 +22,7 @@ from typing import Any
 
 from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
-from freehold._core.resources import CPU, Shape
+from freehold._core.resources import CPU, Shape, fits
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.events import Instant, SchedulingEffect, SchedulingEvent
 from freehold._core.scheduling.lines import Demand, Placement
@@ -440,10 +440,24 @@ class LeaseScheduler(Serving):
             self.view.update(info)
         for line in list(self.lines):
             for waiter in list(line.waiters.values()):
-                if isinstance(waiter, Placement) or waiter.is_spilled:
+                if isinstance(waiter, Placement):
+                    self._send_elsewhere(waiter)
+                    continue
+                if waiter.is_spilled:
                     continue
                 if not self._spread(waiter):
                     break
+
+    def _send_elsewhere(self, placement: Placement) -> None:
+        """An actor waits here for room that another node has now: it had better be placed there."""
+        if self.room.fits(placement.shape):
+            return
+        for room in self.view:
+            if fits(placement.shape, room.available):
+                self.view.charge(room.node, placement.shape)
+                reason = f"no room now, and node {room.node[:8]} has some"
+                self._reject(placement, reason, is_final=False)
+                return
 
     def _node_lost(self, event: ev.NodeLost) -> None:
         self.view.remove(event.node)

@@ -35,6 +35,15 @@ class Extent(NamedTuple):
         return not self.cold_length
 
 
+class Place(NamedTuple):
+    """Where an extent would come from, until the next change: in which free block, at what cost."""
+
+    start: int
+    offset: int
+    size: int
+    cold_bytes: int
+
+
 class AllocatorStats(NamedTuple):
     """Figures of an allocator, in bytes but for the two counts."""
 
@@ -95,37 +104,51 @@ class Allocator:
 
     def allocate(self, size: int) -> Extent | None:
         """An extent of at least `size` bytes, or None if no free block can hold it."""
+        place = self.find(size)
+        return None if place is None else self.take(place)
+
+    def find(self, size: int) -> Place | None:
+        """Where `size` bytes would come from, or None if no free block can hold them."""
         size = self.rounded(size)
         unit = PAGE_BYTES if size >= PAGE_BYTES else self._alignment
-        best: tuple[tuple[int, int, int], int] | None = None
+        best: tuple[int, int] | None = None
         index = bisect_left(self._sorted, (size,))
         seen = 0
         while index < len(self._sorted) and seen < _WARM_CANDIDATES:
             block = self._sorted[index]
             index += 1
-            low = -(-block[2] // unit) * unit
-            high = (block[2] + block[0] - size) // unit * unit
+            start = block[2]
+            low = -(-start // unit) * unit
+            high = (start + block[0] - size) // unit * unit
             if low > high:
                 continue  # too small once it is aligned
             seen += 1
             if not self._cold_run(low, size)[1]:
-                best = block, low
-                break
+                return Place(start, low, size, 0)
             if not self._cold_run(high, size)[1]:
-                best = block, high
-                break
-            best = best or (block, low)
+                return Place(start, high, size, 0)
+            best = best or (start, low)
         if best is None:
             return None
-        (block_size, _, start), offset = best
-        self._remove(start)
+        start, offset = best
+        pages = self._touched.count(0, offset // PAGE_BYTES, -(-(offset + size) // PAGE_BYTES))
+        return Place(start, offset, size, pages * PAGE_BYTES)
+
+    def take(self, place: Place) -> Extent:
+        """Hand out what `find` has just found."""
+        start, offset, size, _ = place
+        end = start + self._remove(start)
         if offset > start:
             self._insert(start, offset - start)
-        if offset + size < start + block_size:
-            self._insert(offset + size, start + block_size - offset - size)
+        if offset + size < end:
+            self._insert(offset + size, end - offset - size)
         self._extents[offset] = size
         self.in_use_bytes += size
         return Extent(offset, size, *self._touch(offset, size))
+
+    def spare_bytes(self, place: Place) -> int:
+        """Touched free memory that `place` would not use: could be given back in its stead."""
+        return max(0, self.touched_free_bytes - (place.size - place.cold_bytes))
 
     def free(self, offset: int) -> int:
         """Take an extent back; returns its size. It is merged with its free neighbours.
@@ -187,6 +210,39 @@ class Allocator:
         self._touched_pages -= self._touched.count(1, first, end)
         self._touched[first:end] = bytes(end - first)
         return first * PAGE_BYTES, (end - first) * PAGE_BYTES
+
+    def next_cold(self, limit_bytes: int) -> tuple[int, int]:
+        """A run of untouched pages, at the low end of the largest free block, where a large extent
+        comes from next; up to `limit_bytes` long, length 0 if there is none.
+        """
+        if not self._sorted:
+            return 0, 0
+        size, _, start = self._sorted[-1]
+        end = (start + size) // PAGE_BYTES
+        first = self._touched.find(0, -(-start // PAGE_BYTES), end)
+        if first < 0:
+            return 0, 0
+        end = min(end, first + limit_bytes // PAGE_BYTES)
+        last = self._touched.find(1, first, end)
+        return first * PAGE_BYTES, ((end if last < 0 else last) - first) * PAGE_BYTES
+
+    def note_touched(self, offset: int, length: int) -> None:
+        """These pages were touched ahead; those that an extent has by now are so anyway."""
+        self._touch(offset, length)
+        for start, key in self._by_start.items():
+            if start < offset + length and offset < start + key[0]:
+                self._trimmable[start] = None
+
+    def untouched(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """The runs of pages in there that are not touched, and so not in use."""
+        runs = []
+        first, end = offset // PAGE_BYTES, (offset + length) // PAGE_BYTES
+        while (first := self._touched.find(0, first, end)) >= 0:
+            stop = self._touched.find(1, first, end)
+            stop = end if stop < 0 else stop
+            runs.append((first * PAGE_BYTES, (stop - first) * PAGE_BYTES))
+            first = stop
+        return runs
 
     def extent_size(self, offset: int) -> int | None:
         """The size of the extent that starts at `offset`, if one does."""

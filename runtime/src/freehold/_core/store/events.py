@@ -48,6 +48,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     replica_keep_s: float = 30.0
     """How long an unpinned replica stays as a cache, so that a node at rest holds 0 bytes."""
 
+    touch_ahead: bool = False
+    """Whether free memory is touched in the background while memory is being asked for."""
+
 
 class _Event(msgspec.Struct, frozen=True, gc=False):
     pass
@@ -131,6 +134,24 @@ class CommitFailed(_Event, frozen=True):
     reason: str
 
 
+class BudgetRead(_Event, frozen=True):
+    """The machine's memory was looked at: so much may be committed until it is looked at again.
+
+    `told` says where the figure comes from, for whoever is refused for want of it.
+    """
+
+    budget_bytes: int
+    told: str = ""
+
+
+class PagesTouched(_Event, frozen=True):
+    """What `TouchPages` asked for was done, or could not be."""
+
+    offset: int
+    length: int
+    is_done: bool = True
+
+
 class ReplicaRequested(_Event, frozen=True):
     """A process wants a range of another node, pinned here until it unpins it."""
 
@@ -181,6 +202,13 @@ class OwnerDied(_Event, frozen=True):
     owner: Address
 
 
+class OwnerNodeDied(_Event, frozen=True):
+    """A node was declared dead in this incarnation, and every owner there with it."""
+
+    node: str
+    incarnation: int
+
+
 class ViewsReported(_Event, frozen=True):
     """A process's answer to `AskViews`: the ranges it still reads."""
 
@@ -211,6 +239,8 @@ StoreEvent: TypeAlias = (
     | SlabClosed
     | SegmentAborted
     | CommitFailed
+    | BudgetRead
+    | PagesTouched
     | ReplicaRequested
     | PullFinished
     | PullFailed
@@ -218,6 +248,7 @@ StoreEvent: TypeAlias = (
     | ReadStarted
     | ReadFinished
     | OwnerDied
+    | OwnerNodeDied
     | ViewsReported
     | ViewReleased
     | DeadlineReached
@@ -240,6 +271,20 @@ class DecommitPages(_Effect, frozen=True):
 
     offset: int
     length: int
+
+
+class TouchPages(_Effect, frozen=True):
+    """Touch these free pages in the background, then say `PagesTouched`.
+
+    They may be handed out, written and freed meanwhile: touching must not change what they hold.
+    """
+
+    offset: int
+    length: int
+
+
+class ReadBudget(_Effect, frozen=True):
+    """The first in the queue waits for the machine's memory: look at it again soon."""
 
 
 class SegmentGranted(_Effect, frozen=True):
@@ -307,6 +352,8 @@ class AskViews(_Effect, frozen=True):
 StoreEffect: TypeAlias = (
     CommitPages
     | DecommitPages
+    | TouchPages
+    | ReadBudget
     | SegmentGranted
     | SegmentRefused
     | StartPull
@@ -336,11 +383,22 @@ class WaiterSnapshot(_Effect, frozen=True):
     size: int
 
 
+class StoreUse(_Effect, frozen=True):
+    """The figures of `StoreSnapshot` that are told all the time: `in_use_bytes` without what is
+    merely reserved."""
+
+    in_use_bytes: int
+    touched_free_bytes: int
+    pinned_replica_bytes: int
+
+
 class StoreSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The store at one moment, for metrics, dashboard and tests. Bytes include rounding.
 
     `in_use_bytes` = segments + replicas; `touched_free_bytes` is committed but free memory;
-    `cached_bytes` are the replicas that could be evicted at once, a part of `in_use_bytes`.
+    `cached_bytes` are the replicas that could be evicted at once, `reserved_bytes` what open slabs
+    have without a live range in it, both parts of `in_use_bytes`. `budget_bytes` is what may still
+    be committed, None if nobody looked; `is_short` says that the first waiter waits for that.
     """
 
     capacity_bytes: int
@@ -350,6 +408,9 @@ class StoreSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     unsealed_bytes: int
     cached_bytes: int
     pinned_replica_bytes: int
+    reserved_bytes: int
+    budget_bytes: int | None
+    is_short: bool
     segments: int
     open_slabs: int
     ranges: int

@@ -20,7 +20,8 @@ from typing import Any
 
 from freehold._core.ids import Address
 from freehold._core.store import events as ev
-from freehold._core.store.allocator import Allocator, Extent
+from freehold._core.store.allocator import Allocator, Extent, Place
+from freehold._core.store.dead import DeadOwners
 from freehold._core.store.events import (
     Instant,
     RangeName,
@@ -28,15 +29,12 @@ from freehold._core.store.events import (
     StoreEvent,
     StoreInvariantError,
 )
+from freehold._core.store.memory import Budget, TouchAhead
 from freehold._core.store.replicas import Replica, ReplicaTable
 from freehold._core.store.report import take_snapshot, too_large, what_holds
 from freehold._core.store.segments import Segment, SegmentTable
 from freehold._core.store.views import ASK_VIEWS_RANGES, DyingRanges
 from freehold._core.store.waiters import Waiter, WaitQueue
-
-DEAD_OWNERS = 10_000
-"""Dead owners remembered for seals that come late; an address is never used twice."""
-
 
 class StoreMachine:
     """The object store of one node.
@@ -57,7 +55,9 @@ class StoreMachine:
         self._dying = DyingRanges()
         self._queue = WaitQueue()
         self._processes: dict[int, None] = {}
-        self._dead_owners: dict[Address, None] = {}
+        self._dead = DeadOwners()
+        self._budget = Budget()
+        self._ahead = TouchAhead(settings)
         self._last_segment = 0
         self._ignored = 0
         # Both are only meaningful during `handle`.
@@ -73,6 +73,8 @@ class StoreMachine:
             ev.SlabClosed: self._slab_closed,
             ev.SegmentAborted: self._segment_aborted,
             ev.CommitFailed: self._commit_failed,
+            ev.BudgetRead: self._budget_read,
+            ev.PagesTouched: self._pages_touched,
             ev.ReplicaRequested: self._replica_requested,
             ev.PullFinished: self._pull_finished,
             ev.PullFailed: self._pull_failed,
@@ -80,6 +82,7 @@ class StoreMachine:
             ev.ReadStarted: self._read_started,
             ev.ReadFinished: self._read_finished,
             ev.OwnerDied: self._owner_died,
+            ev.OwnerNodeDied: self._owner_node_died,
             ev.ViewsReported: self._views_reported,
             ev.ViewReleased: self._view_released,
             ev.DeadlineReached: self._deadline_reached,
@@ -96,11 +99,11 @@ class StoreMachine:
         effects: list[StoreEffect] = []
         self._effects = effects
         self._handlers[type(event)](event)
-        if self._queue:
-            self._serve()
+        self._serve()
         if self._allocator.touched_free_bytes > self._settings.touched_free_limit_bytes:
-            for run in self._allocator.trim(self._settings.touched_free_limit_bytes):
-                effects.append(ev.DecommitPages(*run))
+            self._decommit(self._allocator.trim(self._settings.touched_free_limit_bytes))
+        if (step := self._ahead.next_step(self._allocator, self._budget, now)) is not None:
+            effects.append(step)
         return effects
 
     def next_deadline(self) -> Instant | None:
@@ -118,10 +121,22 @@ class StoreMachine:
             self._allocator,
             self._segments,
             self._replicas,
+            self._budget,
             dying_ranges=len(self._dying.waiting),
             ignored_events=self._ignored,
             waiters=self._queue.snapshot(),
         )
+
+    def use(self) -> ev.StoreUse:
+        """What is asked for all the time; looks at open segments and replicas only."""
+        stats = self._allocator.stats()
+        pinned = sum(
+            self._allocator.rounded(replica.size)
+            for replica in self._replicas.by_key.values()
+            if replica.key not in self._replicas.idle
+        )
+        in_use = stats.in_use_bytes - self._segments.reserved_bytes()
+        return ev.StoreUse(in_use, stats.touched_free_bytes, pinned)
 
     def check_invariants(self) -> None:
         """Raise StoreInvariantError unless all of these hold (and the allocator's ALC-1 to 5).
@@ -131,7 +146,8 @@ class StoreMachine:
         - STO-3 the sums per owner are those of its ranges.
         - STO-4 what is free has been freed; reads and open segments are counted right.
         - STO-5 a replica is evictable if and only if it is complete and unpinned.
-        - STO-6 nobody waits while the first in the queue fits or a replica could be evicted.
+        - STO-6 nobody waits while the first in the queue fits, in the arena and in what may be
+          committed, or a replica could be evicted.
         - STO-7 notes on ranges not sealed yet are bounded and name open segments.
         - STO-8 a dying range lives and waits for connected processes only.
         """
@@ -151,8 +167,8 @@ class StoreMachine:
         if first is not None:
             if self._replicas.idle:
                 raise StoreInvariantError("STO-6: a request waits beside evictable replicas")
-            extent = self._allocator.allocate(first.size)
-            if extent is not None:
+            place = self._allocator.find(first.size)
+            if place is not None and not self._lacks(place):
                 raise StoreInvariantError(f"STO-6: {first} waits and would fit")
         for (number, offset), processes in self._dying.waiting.items():
             segment = self._segments.by_number.get(number)
@@ -164,6 +180,7 @@ class StoreMachine:
     # ---- room --------------------------------------------------------------------------------
 
     def _create_requested(self, event: ev.CreateRequested) -> None:
+        self._ahead.asked(self._now)
         if self._allocator.rounded(event.size) > self._allocator.capacity_bytes:
             report = too_large(event.size, self._settings)
             self._effects.append(ev.SegmentRefused(event.process, event.request, report))
@@ -173,14 +190,48 @@ class StoreMachine:
 
     def _serve(self) -> None:
         """Grant from the front of the queue as long as there is room, evicting for it."""
+        budget = self._budget
         while (waiter := self._queue.first()) is not None:
-            extent = self._allocator.allocate(waiter.size)
-            while extent is None and self._evict():
-                extent = self._allocator.allocate(waiter.size)
-            if extent is None:
+            place = self._allocator.find(waiter.size)
+            while (place is None or self._lacks(place)) and self._evict():
+                place = self._allocator.find(waiter.size)
+            if place is None:
+                break
+            budget.is_short = self._lacks(place) > 0
+            if budget.is_short:
+                self._effects.append(ev.ReadBudget())
                 return
+            extent = self._allocator.take(place)
+            if missing := budget.lacks(place.cold_bytes):
+                spare = self._allocator.touched_free_bytes
+                self._decommit(self._allocator.trim(max(0, spare - missing)))
+            budget.spend(place.cold_bytes)
             self._queue.pop_first(now=self._now)
             self._grant(waiter, extent)
+        budget.is_short = False
+
+    def _lacks(self, place: Place) -> int:
+        """What may not be committed of it, even if touched memory elsewhere is given back."""
+        missing = self._budget.lacks(place.cold_bytes)
+        return max(0, missing - self._allocator.spare_bytes(place)) if missing else 0
+
+    def _decommit(self, runs: list[tuple[int, int]]) -> None:
+        for offset, length in runs:
+            if length:
+                self._effects.append(ev.DecommitPages(offset, length))
+                self._budget.gain(length)
+                self._ahead.decommitted(offset, length)
+
+    def _budget_read(self, event: ev.BudgetRead) -> None:
+        self._budget.left = event.budget_bytes
+        self._budget.told = event.told
+
+    def _pages_touched(self, event: ev.PagesTouched) -> None:
+        runs = self._ahead.finished(self._allocator, event.offset, event.length, event.is_done)
+        if runs is None:
+            self._ignored += 1
+        else:
+            self._decommit(runs)
 
     def _evict(self) -> bool:
         replica = self._replicas.oldest_idle()
@@ -214,7 +265,9 @@ class StoreMachine:
         waiter = self._queue.first()
         due = self._queue.deadline(self._settings.full_timeout_s)
         if waiter is not None and due is not None and due <= self._now:
-            report = what_holds(waiter.size, self.snapshot(), self._segments, self._settings)
+            report = what_holds(
+                waiter.size, self.snapshot(), self._segments, self._settings, self._budget.told
+            )
             self._effects += self._queue.pop_first(now=self._now).refused(report)
 
     def _commit_failed(self, event: ev.CommitFailed) -> None:
@@ -235,9 +288,7 @@ class StoreMachine:
         self._ignored += 1
 
     def _discard(self, extent: int) -> None:
-        run = self._allocator.discard(extent)
-        if run[1]:
-            self._effects.append(ev.DecommitPages(*run))
+        self._decommit([self._allocator.discard(extent)])
 
     # ---- segments ----------------------------------------------------------------------------
 
@@ -257,7 +308,7 @@ class StoreMachine:
         is_live = self._segments.seal(segment, event.offset, event.size, event.owner)
         if not segment.is_slab:
             self._close(segment, segment.sealed_end - segment.offset)
-        if is_live and segment.ranges[event.offset].owner in self._dead_owners:
+        if is_live and segment.ranges[event.offset].owner in self._dead:
             self._ask_views([(segment, event.offset)])
 
     def _range_released(self, event: ev.RangeReleased) -> None:
@@ -276,7 +327,7 @@ class StoreMachine:
         self._segments.adopt(segment, event.offset, event.owner)
         if event.offset not in segment.ranges:
             return
-        if event.owner not in self._dead_owners:
+        if event.owner not in self._dead:
             self._dying.forget(event.segment, event.offset)
         elif (event.segment, event.offset) not in self._dying.waiting:
             self._ask_views([(segment, event.offset)])
@@ -319,6 +370,7 @@ class StoreMachine:
     # ---- replicas and reads ------------------------------------------------------------------
 
     def _replica_requested(self, event: ev.ReplicaRequested) -> None:
+        self._ahead.asked(self._now)
         who = (event.process, event.request)
         replica = self._replicas.by_key.get(event.key)
         waiter = self._queue.get(event.key)
@@ -402,10 +454,15 @@ class StoreMachine:
         self._drop_ranges(self._dying.leave(process))
 
     def _owner_died(self, event: ev.OwnerDied) -> None:
-        self._dead_owners[event.owner] = None
-        if len(self._dead_owners) > DEAD_OWNERS:
-            del self._dead_owners[next(iter(self._dead_owners))]
-        names = self._segments.owned_by(event.owner)
+        self._dead.add(event.owner)
+        self._bury(lambda owner: owner == event.owner)
+
+    def _owner_node_died(self, event: ev.OwnerNodeDied) -> None:
+        self._dead.add_node(event.node, event.incarnation)
+        self._bury(lambda owner: owner.node == event.node and owner in self._dead)
+
+    def _bury(self, is_dead: Callable[[Address], bool]) -> None:
+        names = self._segments.owned_by(is_dead)
         self._ask_views([(s, o) for s, o in names if (s.number, o) not in self._dying.waiting])
 
     def _ask_views(self, names: list[tuple[Segment, int]]) -> None:

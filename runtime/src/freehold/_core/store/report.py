@@ -10,6 +10,7 @@ from heapq import nlargest
 
 from freehold._core.store.allocator import Allocator
 from freehold._core.store.events import StoreSettings, StoreSnapshot, WaiterSnapshot
+from freehold._core.store.memory import Budget
 from freehold._core.store.replicas import ReplicaTable
 from freehold._core.store.segments import SegmentTable
 
@@ -21,6 +22,7 @@ def take_snapshot(
     allocator: Allocator,
     segments: SegmentTable,
     replicas: ReplicaTable,
+    budget: Budget,
     *,
     dying_ranges: int,
     ignored_events: int,
@@ -39,6 +41,9 @@ def take_snapshot(
         unsealed_bytes=sum(segment.size for segment in opened),
         cached_bytes=cached,
         pinned_replica_bytes=copied - cached,
+        reserved_bytes=segments.reserved_bytes(),
+        budget_bytes=budget.left,
+        is_short=budget.is_short,
         segments=len(segments.by_number),
         open_slabs=sum(segment.is_slab for segment in opened),
         ranges=sum(len(segment.ranges) for segment in segments.by_number.values()),
@@ -59,15 +64,26 @@ def too_large(size: int, settings: StoreSettings) -> str:
 
 
 def what_holds(
-    size: int, snapshot: StoreSnapshot, segments: SegmentTable, settings: StoreSettings
+    size: int,
+    snapshot: StoreSnapshot,
+    segments: SegmentTable,
+    settings: StoreSettings,
+    memory: str,
 ) -> str:
-    """Why a request was not granted in time, and what to do."""
+    """Why a request was not granted in time, and what to do; `memory` tells of the machine's."""
     head = (
         f"no room for {size} bytes within {settings.full_timeout_s:g} s: of "
         f"{snapshot.capacity_bytes} bytes {snapshot.in_use_bytes} are in use, the largest free "
         f"block has {snapshot.largest_free_bytes}; {len(snapshot.waiters)} requests wait"
     )
     lines = [head]
+    if snapshot.is_short:
+        lines[0] = (
+            f"no memory for {size} bytes within {settings.full_timeout_s:g} s: {memory}, which "
+            f"leaves {max(0, snapshot.budget_bytes or 0)} bytes for the object store; there is "
+            f"room in the store itself ({snapshot.in_use_bytes} of {snapshot.capacity_bytes} bytes "
+            f"are in use); {len(snapshot.waiters)} requests wait"
+        )
     lines += [
         f"- owner {held.owner}: {held.size_bytes} bytes in {held.count} objects"
         for held in snapshot.owners[:REPORT_LINES]
@@ -91,5 +107,8 @@ def what_holds(
     )
     if snapshot.dying_ranges:
         lines.append(f"- of dead owners, still viewed: {snapshot.dying_ranges} objects")
-    lines.append("drop references that are not needed, or start the node with a larger store")
+    if snapshot.is_short:
+        lines.append("free memory on this machine, raise its limit, or drop references")
+    else:
+        lines.append("drop references that are not needed, or start the node with a larger store")
     return "\n".join(lines)

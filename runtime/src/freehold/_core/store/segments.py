@@ -12,6 +12,7 @@ can be late any more: a creator's own messages come in order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from freehold._core.ids import Address
@@ -47,6 +48,7 @@ class Segment:
     reads: int = 0
     ranges: dict[int, Range] = field(default_factory=dict)
     sealed_end: int = 0
+    live_bytes: int = 0
 
     @property
     def is_free(self) -> bool:
@@ -94,6 +96,7 @@ class SegmentTable:
         if note is None:
             return False
         segment.ranges[offset] = Range(size, note)
+        segment.live_bytes += size
         self._hold(note, size, 1)
         return True
 
@@ -101,6 +104,7 @@ class SegmentTable:
         """Remove a range, or note that it was released before it came. True if it was removed."""
         found = segment.ranges.pop(offset, None)
         if found is not None:
+            segment.live_bytes -= found.size
             self._hold(found.owner, -found.size, -1)
             return True
         if not segment.is_closed:
@@ -129,16 +133,21 @@ class SegmentTable:
             and self.early.get((segment.number, offset), segment) is not None
         )
 
-    def owned_by(self, owner: Address) -> list[tuple[Segment, int]]:
-        """Every range of an owner, as segment and offset. Looks at all: for deaths only."""
-        if owner not in self._holdings:
+    def owned_by(self, is_owner: Callable[[Address], bool]) -> list[tuple[Segment, int]]:
+        """Every range of certain owners, as segment and offset. Looks at all: for deaths only."""
+        if not any(map(is_owner, self._holdings)):
             return []
         return [
             (segment, offset)
             for segment in self.by_number.values()
             for offset, range_ in segment.ranges.items()
-            if range_.owner == owner
+            if is_owner(range_.owner)
         ]
+
+    def reserved_bytes(self) -> int:
+        """What open slabs hold beyond the live ranges in them."""
+        segments = (self.by_number[n] for opened in self.open_by_process.values() for n in opened)
+        return sum(s.size - s.live_bytes for s in segments if s.is_slab)
 
     def holdings(self) -> tuple[OwnerHoldings, ...]:
         """Bytes and count of every owner that has a range, the largest first."""
@@ -158,6 +167,8 @@ class SegmentTable:
                 held = sums.setdefault(range_.owner, [0, 0])
                 held[0] += range_.size
                 held[1] += 1
+            if segment.live_bytes != sum(range_.size for range_ in segment.ranges.values()):
+                raise StoreInvariantError(f"STO-3: live bytes of segment {number}")
             if segment.is_free:
                 raise StoreInvariantError(f"STO-4: segment {number} is free and still here")
             reads = sum(n for (s, _), n in self.reads.items() if s == number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold._core import messages as m
@@ -27,11 +28,11 @@ class LeaseDesk:
     """
 
     def __init__(
-        self, hub: Hub, total: dict[str, int], template: WorkerStart, store_bytes: Any
+        self, hub: Hub, total: dict[str, int], template: WorkerStart, store_use: Callable[[], Any]
     ) -> None:
         self._hub = hub
         self._template = template
-        self._store_bytes = store_bytes
+        self._store_use = store_use
         self.pool: WorkerPool
         """Set by the service; it tells this desk of workers in turn."""
         self.total = total
@@ -231,8 +232,14 @@ class LeaseDesk:
         self._hub.to_control(ended)
 
     def _report(self, effect: ev.ReportNode) -> None:
+        use = self._store_use()
         self._told = m.NodeReported(
-            self._hub.node, effect.available, effect.queued, self._store_bytes()
+            self._hub.node,
+            effect.available,
+            effect.queued,
+            use.in_use_bytes,
+            use.touched_free_bytes,
+            use.pinned_replica_bytes,
         )
         self._hub.to_control(self._told)
 
@@ -244,8 +251,9 @@ class LeaseDesk:
 
     def _tell_store(self) -> None:
         self._is_telling = False
-        told = self._told
-        if told.store_bytes != self._store_bytes():
+        told, use = self._told, self._store_use()
+        old = (told.store_bytes, told.store_touched_free_bytes, told.store_pinned_bytes)
+        if old != (use.in_use_bytes, use.touched_free_bytes, use.pinned_replica_bytes):
             self._report(ev.ReportNode(told.available, told.queued))
 
     def _address(self, number: int) -> Address:

@@ -102,7 +102,7 @@ class NodeManager:
             namespace=self.start.namespace,
         )
         self.store = StoreDesk(hub, self.arena)
-        self.leases = LeaseDesk(hub, self.total, template, self.store.used_bytes)
+        self.leases = LeaseDesk(hub, self.total, template, self.store.use)
         self.transfer = Transfer(hub, self.arena, self.store)
         self.store.puller = self.transfer
         self.store.on_change = self.leases.store_changed
@@ -331,7 +331,7 @@ class NodeManager:
         self._view.pop(message.node, None)
         self.hub.broadcast(message)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
-        self.store.node_died(message.node)
+        self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
 
     def _on_leaving(self, source: Address, message: m.ExitProcess) -> None:

@@ -10,11 +10,11 @@ import msgspec
 from freehold._core.resources import CPU, GPU, MEMORY, to_units
 from freehold._core.scheduling.events import SchedulerSettings
 from freehold._core.store.events import StoreSettings
+from freehold._processes.node.memory import MemoryReader
 
 _ARENA_SHARE = 0.3
 _MIN_ARENA_BYTES = 1 << 20
 _CPU_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
-_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +45,9 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     touched_free_bytes: int = 256 << 20
     """Free bytes of the store kept as touched memory, since writing to fresh memory takes twice as
     long."""
+
+    touch_ahead: bool = False
+    """Whether fresh memory of the store is touched in the background while objects are made."""
 
     replica_keep_s: float = 30.0
     """Seconds an unused copy of another node's object is kept; a node at rest holds none."""
@@ -130,6 +133,7 @@ def store_settings(settings: NodeSettings) -> StoreSettings:
         full_timeout_s=settings.full_timeout_s,
         touched_free_limit_bytes=settings.touched_free_bytes,
         replica_keep_s=settings.replica_keep_s,
+        touch_ahead=settings.touch_ahead,
     )
 
 
@@ -161,12 +165,7 @@ def found_gpus() -> int:
 
 def machine_memory() -> int:
     """Bytes of RAM, or of the cgroup's limit if that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in _MEMORY_LIMITS:
-        text = _read(path).strip()
-        if text.isdigit():
-            total = min(total, int(text))
-    return total
+    return MemoryReader().limit_bytes()
 
 
 def _read(path: str) -> str:

@@ -16,6 +16,7 @@ from freehold._core.store.machine import StoreMachine
 from freehold._io import clock
 from freehold._io.shm import Arena, ArenaFullError
 from freehold._processes.node.hub import Handler, Hub
+from freehold._processes.node.memory import READ_MEMORY_S, MemoryReader, MemoryWatch, Toucher
 from freehold._processes.node.settings import store_settings
 
 
@@ -27,9 +28,13 @@ class Puller(Protocol):
 
 
 class StoreDesk:
-    """The shell around `StoreMachine` and the arena."""
+    """The shell around `StoreMachine` and the arena.
 
-    def __init__(self, hub: Hub, arena: Arena) -> None:
+    Args:
+        reader: tells how much memory the machine has left.
+    """
+
+    def __init__(self, hub: Hub, arena: Arena, reader: MemoryReader | None = None) -> None:
         self._hub = hub
         self._arena = arena
         self.puller: Puller
@@ -37,8 +42,13 @@ class StoreDesk:
         self.on_change: Callable[[], None] = lambda: None
         """Called when what is in use may have changed."""
         self._alarm = clock.MachineAlarm(hub.reactor, self._on_due)
+        self._memory = MemoryWatch(reader or MemoryReader())
+        self._is_looking = False
+        self._toucher = Toucher(hub.reactor, arena, self._touched)
         self._doers: dict[type, Any] = {
             ev.DecommitPages: lambda effect: arena.decommit(effect.offset, effect.length),
+            ev.TouchPages: lambda effect: self._toucher.touch(effect.offset, effect.length),
+            ev.ReadBudget: self._look_soon,
             ev.SegmentGranted: self._granted,
             ev.SegmentRefused: self._refused,
             ev.StartPull: self._pull,
@@ -64,6 +74,8 @@ class StoreDesk:
 
     def handle(self, event: ev.StoreEvent) -> list[ev.StoreEffect]:
         """Hand an event to the machine and do what it says; the effects, for who wants to look."""
+        if isinstance(event, ev.CreateRequested | ev.ReplicaRequested):
+            self._look()
         effects = self.machine.handle(event, now=clock.now())
         failed: dict[int, str] = {}
         for effect in effects:
@@ -85,15 +97,28 @@ class StoreDesk:
     def _on_due(self) -> None:
         self.handle(ev.DeadlineReached())
 
-    def used_bytes(self) -> int:
-        """Bytes in use, for reports."""
-        return self.machine.snapshot().in_use_bytes
+    def use(self) -> ev.StoreUse:
+        """What is in use, for reports."""
+        return self.machine.use()
 
-    def node_died(self, node: str) -> None:
-        """All owners of a node are gone."""
-        for holding in self.machine.snapshot().owners:
-            if holding.owner.node == node:
-                self.handle(ev.OwnerDied(holding.owner))
+    # ---- the machine's memory --------------------------------------------------------------------
+
+    def _look(self) -> None:
+        left = self._memory.left()
+        if left is not None:
+            self.handle(ev.BudgetRead(left.budget_bytes, left.told))
+
+    def _look_soon(self, _effect: ev.ReadBudget) -> None:
+        if not self._is_looking:
+            self._is_looking = True
+            self._hub.reactor.call_later(READ_MEMORY_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._is_looking = False
+        self._look()
+
+    def _touched(self, offset: int, length: int, is_done: bool) -> None:
+        self.handle(ev.PagesTouched(offset, length, is_done))
 
     # ---- messages --------------------------------------------------------------------------------
 

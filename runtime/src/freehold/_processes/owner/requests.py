@@ -50,8 +50,13 @@ class Requests:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             core.block(waiter, deadline)
-        finally:
-            _, answers = self._open.pop(number)
+        except BaseException:  # a signal handler's: the answer may have come all the same
+            with core.reactor.lock:
+                for answer in self._open.pop(number)[1]:
+                    core.storage.give_back(answer)
+                core.carry_out()
+            raise
+        _, answers = self._open.pop(number)
         if not answers:
             core.check_alive()
             raise ClusterDiedError(reason=f"no answer to a request within {timeout_s} s")
