@@ -135,23 +135,26 @@ def store_bytes_in_use(bench: Bench) -> int:
 
 
 def _work(bench: Bench, *, tasks: int, puts: int, actors: int) -> list[int]:
-    """Run tasks, puts and actors, check them, and let go of everything; the pids of the tasks."""
+    """Run actors, puts and tasks, check them, and let go of everything; the pids of the tasks.
+
+    Actors first: they end with the workers they took, and workers of many tasks are to be measured.
+    """
     api = bench.api
     run, target = bench.remote(run_plain), bench.remote(Target)
-    pids: set[int] = set()
-    for first in range(0, tasks, 10_000):
-        pids.update(api.get([run.remote() for _ in range(min(10_000, tasks - first))]))
+    for first in range(0, actors, 10):
+        handles = [target.remote() for _ in range(min(10, actors - first))]
+        if len(set(api.get([handle.run_plain.remote() for handle in handles]))) != len(handles):
+            raise BenchError("two actors live in one process")
+        del handles
     if api.get([api.put(i) for i in range(puts)]) != list(range(puts)):
         raise BenchError("get returned another object's value")
     large = [api.put(bytes([i]) * 1_000_000) for i in range(10)]
     if [api.get(ref)[:1] for ref in large] != [bytes([i]) for i in range(10)]:
         raise BenchError("get returned another object's value")
     del large
-    for first in range(0, actors, 10):
-        handles = [target.remote() for _ in range(min(10, actors - first))]
-        if len(set(api.get([handle.run_plain.remote() for handle in handles]))) != len(handles):
-            raise BenchError("two actors live in one process")
-        del handles
+    pids: set[int] = set()
+    for first in range(0, tasks, 10_000):
+        pids.update(api.get([run.remote() for _ in range(min(10_000, tasks - first))]))
     gc.collect()
     return foreign_pids(list(pids))
 

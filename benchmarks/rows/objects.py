@@ -16,7 +16,7 @@ from benchmarks.model import CALL_VARIANTS, Bar, BenchError, Row, Sample, Varian
 MANY = 10_000
 DRAINED = 1_000
 LARGE_BYTES = 100 * 1000 * 1000
-COLD_BYTES = 1_000_000
+COLD_BYTES = LARGE_BYTES // 10
 
 
 def put_small(bench: Bench, variant: Variant) -> Sample:

@@ -58,7 +58,7 @@ def _try(mutant: dict[str, str], copies: queue.SimpleQueue[Path]) -> tuple[int, 
             "PYTHONPATH": str(copy),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(copy / "hypothesis"),
-            "FREEHOLD_SIM_SEEDS": "600",
+            "FREEHOLD_SIM_SEEDS": "300",
         }
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
         command += ["-k", "not replays and not faults_happen", "--no-header", "--tb=line"]

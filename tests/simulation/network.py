@@ -60,6 +60,7 @@ class _Way:
 
     queue: deque[bytes | None] = field(default_factory=deque)
     last_at: float = 0.0
+    slowness: float = 1.0
     is_broken: bool = False
     """The sender does not know yet that nothing arrives any more."""
 
@@ -84,17 +85,20 @@ class Network:
             # Nobody listens there (any more): connecting fails, a moment later.
             self._plan(source, target, None, towards=source)
             return
-        way = self._ways.setdefault((source, target), _Way())
-        if way.is_broken:
+        way = self._ways.get((source, target))
+        if way is not None and way.is_broken:
             self.lost += 1
             return
         self._plan(source, target, data, towards=target)
 
     def _plan(self, source: Address, target: Address, data: bytes | None, towards: Address) -> None:
         pair = (source, target) if towards == target else (target, source)
-        way = self._ways.setdefault(pair, _Way())
+        way = self._ways.get(pair)
+        if way is None:
+            # Some are slow all their life, so that what is said the long way round comes first.
+            way = self._ways[pair] = _Way(slowness=self._rng.choice([0.2, 1.0, 1.0, 8.0]))
         way.queue.append(data)
-        delay = self._rng.random() ** 3 * self._max_delay_s
+        delay = self._rng.random() ** 3 * self._max_delay_s * way.slowness
         way.last_at = max(way.last_at, self.clock.now + delay)
         self.clock.at(way.last_at, lambda: self._deliver(pair))
 

@@ -58,6 +58,7 @@ class SimNode:
         self.store = Store(name)
         self.specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         self.dead = self.store.dead
+        self.dead_nodes: set[str] = set()
         self._next_process = 1
         self._alarm: float | None = None
 
@@ -78,6 +79,8 @@ class SimNode:
 
     def receive(self, source: Address, message: Any) -> None:
         """A message of a process, of another node manager or of the control service."""
+        if source in self.dead or source.node in self.dead_nodes:
+            return  # it came a longer way than word of its sender's end
         if isinstance(message, m.LeaseDemand):
             self.handle(
                 ev.DemandChanged(
@@ -117,6 +120,7 @@ class SimNode:
         elif isinstance(message, m.NodeDied):
             for process in self.world.living(self.name):
                 self._to(process.address, message)
+            self.dead_nodes.add(message.node)
             self._free_owned(lambda owner: owner.node == message.node)
             self.handle(ev.NodeLost(message.node, message.incarnation))
         else:

@@ -444,7 +444,6 @@ class Execution:
         if type(message) is m.Run:
             known = (self.source, message.function) in worker.functions
             assert known, f"{worker.address} was not told function {message.function}"
-            worker.world.note_start(self)
         runner = Runner(worker, self._steps(), self._over)
         worker.running = (self.source, message, runner)
         runner.resume(None)
@@ -475,6 +474,7 @@ class Execution:
                     raise ArgumentLost(ref.binary())
             values.append((blob, inside))
         self.worker.world.check_arguments(self.message.payload, values)
+        self.worker.world.note_start(self)
         program = self.worker.world.program_of(self)
         return (yield from program(self, held, values))
 

@@ -35,6 +35,7 @@ class Payload(msgspec.Struct):
     expected: list[bytes] = []
     """Ids of the top-level arguments, whose values must be theirs."""
     is_inline: bool = False
+    is_once: bool = False
 
 
 def encode(payload: Payload) -> bytes:
@@ -84,14 +85,16 @@ class Program:
             retry_exceptions=rng.random() < 0.2,
         )
         given = self._given(kind, outputs)
+        payload = decode(given.payload)
+        payload.is_once = options.max_retries == 0
         if any(ref.binary() in self.world.actors for ref in given.nested or ()):
             # A kept task keeps the handles it was given, and so their actors, which may keep its
             # outputs: another cycle. So no stored outputs (see `task_program`).
             outputs = min(outputs, 3)
-            given.payload = encode(
-                Payload(kind, self.depth + 1, outputs, decode(given.payload).expected, True)
-            )
+            payload.outputs = outputs
+            payload.is_inline = True
             options = msgspec.structs.replace(options, num_returns=outputs)
+        given.payload = encode(payload)
         self.held += self.process.submit(self.context, kind, options, given)
 
     def put(self) -> None:

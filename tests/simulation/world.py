@@ -62,6 +62,7 @@ class World:
         self.threads = 0
         self.finished = 0
         self.cycles = 0
+        self.once: set[tuple[Address, int]] = set()
         self._checks = 0
 
     # ---- running -----------------------------------------------------------------------------------
@@ -176,8 +177,14 @@ class World:
     # ---- judging -------------------------------------------------------------------------------------
 
     def note_start(self, execution: Execution) -> None:
-        """A task begins to run."""
+        """User code begins to run."""
+        if type(execution.message) is not m.Run:
+            return
         self.starts[execution.context.task_id] += 1
+        if decode(execution.message.payload).is_once:
+            name = (execution.source, execution.message.key)
+            assert name not in self.once, f"{name} has max_retries=0 and begins a second time"
+            self.once.add(name)
 
     def note_failure(self, ref: ObjectRef[Any], error: bytes) -> None:
         """A get ended with an error."""

@@ -347,8 +347,31 @@ def test_kill_with_restart(clean: LocalCluster, tmp_path: Path) -> None:
         freehold.get(running, timeout=20)
     assert freehold.get(actor.pid.remote(), timeout=20) != pid
     assert freehold.get(actor.restarted.remote())
+    running = actor.block.remote(str(tmp_path / "never"))
     freehold.kill(actor, no_restart=False)
+    died(running, "kill")
     died(actor.add.remote())
+
+
+def test_a_kill_is_not_overtaken_by_later_calls(clean: LocalCluster) -> None:
+    for _ in range(20):
+        actor = Fragile.remote()
+        assert freehold.get(actor.add.remote()) == 1
+        freehold.kill(actor)
+        died(actor.add.remote(), "killed by freehold.kill")
+
+
+def test_kill_while_the_constructor_waits_for_an_argument(
+    clean: LocalCluster, tmp_path: Path
+) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    actor = Fragile.remote(after_file.remote(str(gate), str(log)))
+    ref = actor.add.remote()
+    freehold.kill(actor)
+    died(ref, "killed by freehold.kill")
+    gate.touch()
+    assert freehold.get(Fragile.remote().add.remote()) == 1
+    assert not log.exists()
 
 
 def test_kill_before_it_is_alive(clean: LocalCluster) -> None:
@@ -375,7 +398,9 @@ def test_kill_by_somebody_else(clean: LocalCluster) -> None:
 
     actor = Fragile.remote()
     freehold.get(actor.add.remote())
+    blocked = actor.block.remote("/nowhere")
     freehold.get(kill.options(resources=THERE).remote(actor))
+    died(blocked)
     died(actor.add.remote())
 
 

@@ -20,8 +20,6 @@ from freehold.testing import eventually
 
 from tests.integration.failures.kit import Script, family, nothing_left
 
-pytestmark = pytest.mark.module_cluster
-
 
 class AlarmError(Exception):
     """What a handler raises."""

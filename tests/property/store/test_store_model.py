@@ -1,9 +1,10 @@
 """The store machine against a naive model of who needs which bytes.
 
-The model plays creators, owners, readers and other nodes, with messages that overtake each other.
+The model plays creators, owners, readers and other nodes, with messages that overtake each other,
+and the machine's memory.
 Safety: memory in need is never handed out again, what is in use is exactly what is in need, nobody
-overtakes in the queue. Liveness: once everybody has let go, every request was granted and the
-store is empty.
+overtakes in the queue, no more is committed than there is, what counts as touched is. Liveness:
+once everybody has let go and there is memory, every request was granted and the store is empty.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from freehold._core.ids import Address
 from freehold._core.store import events as ev
+from freehold._core.store import memory
 from freehold._core.store.machine import StoreMachine
 
 PAGE = 4096
 PAGES = 16
 LIMIT = 4 * PAGE
 SIZES = st.one_of(st.integers(1, 6).map(lambda n: n * PAGE), st.integers(64, 3 * PAGE))
+STEP = 2 * PAGE
 TIMEOUT_S = 30.0
 KEEP_S = 5.0
 
@@ -68,12 +71,14 @@ class Copy:
 class StoreModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        self.step_bytes, memory.TOUCH_STEP_BYTES = memory.TOUCH_STEP_BYTES, STEP
         self.machine = StoreMachine(
             ev.StoreSettings(
                 capacity_bytes=PAGES * PAGE,
                 full_timeout_s=TIMEOUT_S,
                 touched_free_limit_bytes=LIMIT,
                 replica_keep_s=KEEP_S,
+                touch_ahead=True,
             )
         )
         self.now = 0.0
@@ -89,6 +94,9 @@ class StoreModel(RuleBasedStateMachine):
         self.copies: dict[tuple[str, int, int], Copy] = {}
         self.queries: list[tuple[int, int, list[ev.RangeName]]] = []
         self.committed = [False] * PAGES
+        self.budget = PAGES * PAGE  # what the machine has left, as far as it was told
+        self.step: ev.TouchPages | None = None
+        self.is_touched = False
         for _ in range(3):
             self.join()
 
@@ -125,12 +133,17 @@ class StoreModel(RuleBasedStateMachine):
 
     def carry_out(self, effect: ev.StoreEffect) -> None:
         if isinstance(effect, ev.CommitPages):
-            for page in range(effect.offset // PAGE, (effect.offset + effect.length) // PAGE):
-                self.committed[page] = True
+            self.commit(effect.offset, effect.length)
         elif isinstance(effect, ev.DecommitPages):
             self.must_be_unused(effect.offset, effect.offset + effect.length)
             for page in range(effect.offset // PAGE, (effect.offset + effect.length) // PAGE):
+                self.budget += PAGE * self.committed[page]
                 self.committed[page] = False
+        elif isinstance(effect, ev.TouchPages):
+            assert self.step is None, "one step at a time"
+            assert 0 < effect.length <= STEP
+            self.must_be_unused(effect.offset, effect.offset + effect.length)
+            self.step = effect
         elif isinstance(effect, ev.SegmentGranted):
             process, request, size, is_slab = self.waiting.pop(0)
             assert (effect.process, effect.request) == (process, request), "overtaken"
@@ -160,6 +173,15 @@ class StoreModel(RuleBasedStateMachine):
             for number, offset, _ in effect.ranges:
                 value = self.find(number, offset)
                 value.viewers = set(self.processes)
+
+    def commit(self, offset: int, length: int) -> None:
+        for page in range(offset // PAGE, (offset + length) // PAGE):
+            self.budget -= PAGE * (not self.committed[page])
+            self.committed[page] = True
+        # An extent below a page shares it with free memory that cannot be given back alone.
+        held = [e.size for e in self.extents.values()] + [c.size for c in self.copies.values()]
+        shared = PAGE * sum(size < PAGE for size in held)
+        assert self.budget + shared >= 0, "more was committed than there is"
 
     def find(self, number: int, offset: int) -> Value:
         return next(v for v in self.extents[number].values if v.offset == offset)
@@ -319,14 +341,41 @@ class StoreModel(RuleBasedStateMachine):
             if not value.viewers:
                 value.is_released = True
 
-    @rule(data=st.data())
-    def owner_dies(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_node=st.booleans())
+    def owner_dies(self, data: st.DataObject, is_node: bool) -> None:
         owner = data.draw(st.sampled_from(self.owners))
-        self.owners.remove(owner)
-        self.dead.append(owner)
-        self.last_owner += 1
-        self.owners.append(Address("c", self.last_owner))
-        self.send(ev.OwnerDied(owner))
+        dying = [o for o in self.owners if o == owner or (is_node and o.node == owner.node)]
+        self.dead += dying
+        self.owners = [o for o in self.owners if o not in dying]
+        while len(self.owners) < 2:
+            self.last_owner += 1
+            incarnation = sum(o.node == "c" for o in self.dead)
+            self.owners.append(Address("c", self.last_owner, incarnation))
+        died = ev.OwnerNodeDied(owner.node, owner.incarnation) if is_node else ev.OwnerDied(owner)
+        self.send(died)
+
+    @rule(pages=st.integers(0, PAGES))
+    def look_at_memory(self, pages: int) -> None:
+        self.budget = pages * PAGE
+        self.send(ev.BudgetRead(self.budget))
+
+    @precondition(lambda self: self.step is not None and not self.is_touched)
+    @rule()
+    def touch(self) -> None:
+        """The thread is through with its step, but the machine has not been told yet."""
+        assert self.step is not None
+        self.is_touched = True
+        first, end = self.step.offset // PAGE, (self.step.offset + self.step.length) // PAGE
+        self.committed[first:end] = [True] * (end - first)
+
+    @precondition(lambda self: self.step is not None)
+    @rule(is_done=st.booleans())
+    def end_step(self, is_done: bool) -> None:
+        if is_done and not self.is_touched:
+            self.touch()
+        step, self.step, self.is_touched = self.step, None, False
+        assert step is not None
+        self.send(ev.PagesTouched(step.offset, step.length, is_done))
 
     @precondition(lambda self: self.queries)
     @rule(data=st.data(), is_viewing=st.booleans())
@@ -365,11 +414,22 @@ class StoreModel(RuleBasedStateMachine):
         assert snapshot.capacity_bytes >= snapshot.in_use_bytes
         creators = [w for w in snapshot.waiters if any(w.request == r for _, r, *_ in self.waiting)]
         assert [(w.process, w.request) for w in creators] == [w[:2] for w in self.waiting]
-        assert sum(self.committed) * PAGE == snapshot.in_use_bytes + snapshot.touched_free_bytes
+        known = snapshot.in_use_bytes + snapshot.touched_free_bytes
+        slack = 0 if self.step is None else self.step.length
+        assert known <= sum(self.committed) * PAGE <= known + slack
 
     def teardown(self) -> None:
+        try:
+            self.everybody_lets_go()
+        finally:
+            memory.TOUCH_STEP_BYTES = self.step_bytes
+
+    def everybody_lets_go(self) -> None:
         """Liveness: everybody lets go of everything until nobody waits; then the store is empty."""
         for _ in range(1000):
+            self.look_at_memory(PAGES)
+            if self.step is not None:
+                self.end_step(is_done=True)
             for query in list(self.queries):
                 self.queries.remove(query)
                 for segment, offset, _ in query[2]:

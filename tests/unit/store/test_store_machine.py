@@ -49,9 +49,9 @@ class Store:
         return effects
 
     def create(self, size: int, process: int = 1, is_slab: bool = False) -> SegmentGranted:
-        effect = self(CreateRequested(process, 0, size, is_slab))[-1]
-        assert isinstance(effect, SegmentGranted)
-        return effect
+        effects = self(CreateRequested(process, 0, size, is_slab))
+        (granted,) = (effect for effect in effects if isinstance(effect, SegmentGranted))
+        return granted
 
     def store(self, size: int, process: int = 1, owner: Address = ANN) -> SegmentGranted:
         granted = self.create(size, process)

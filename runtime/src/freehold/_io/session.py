@@ -58,7 +58,8 @@ class SessionFolder:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 self._lock_fd = os.open(os.path.join(self.path, LOCK_NAME), flags, 0o600)
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.makedirs(self.logs_path, 0o700)
+        for path in (self.node_path, self.logs_path):
+            os.mkdir(path, 0o700)
 
     def remove(self, *, is_first: bool) -> None:
         """Delete this node's part, or the whole for the first node; missing files are fine."""

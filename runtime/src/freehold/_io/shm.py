@@ -385,6 +385,19 @@ class Arena:
             if fd >= 0:
                 os.close(fd)
 
+    def abandon(self) -> None:
+        """Let go of the memory while other threads may be in here; views stay valid.
+
+        The descriptor's number stays taken, by /dev/null, until `close()`: a write under way in
+        another thread must not hit whatever file would get the number next.
+        """
+        with self._lock:
+            self._readable = self._writable = None
+            if self._fd >= 0:
+                nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                os.dup2(nothing, self._fd, inheritable=False)
+                os.close(nothing)
+
     def _check(self, offset: int, size: int, *, needs_writable: bool = False) -> None:
         if self._fd < 0:
             raise ValueError("the arena is closed: no new reads, writes or views")

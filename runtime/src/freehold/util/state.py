@@ -94,7 +94,7 @@ def list_nodes(*, filters: Sequence[Filter] = (), limit: int = 100) -> list[Reco
             "is_head_node": node["IsHead"],
             "resources_total": node["Resources"],
             "resources_available": node["Available"],
-            "object_store_bytes": node["ObjectStoreBytes"],
+            "object_store_bytes": node["object_store"]["in_use"],
             "pid": node["NodeManagerPid"],
         }
         for node in nodes()

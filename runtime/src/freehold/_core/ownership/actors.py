@@ -257,6 +257,17 @@ class ActorCalls:
         self._owner.outbox.woken.extend(waiters)
         self.push_ready(link)
 
+    def on_killed(self, handle: Row, reason: str, now: float) -> None:
+        """This process had the actor killed for good: it is dead for it from now on."""
+        link = self.link_to(handle)
+        known = link.info
+        if known is None and link.actor in self._creations:
+            spec = self._creations[link.actor][1]
+            known = ActorInfo(spec.actor, spec.owner, spec.options, DEAD)
+        options = known.options if known is not None else ActorOptions()
+        owner = known.owner if known is not None else OwnerInfo(self._owner.address)
+        self.on_state(ActorInfo(link.actor, owner, options, DEAD, reason=reason), now)
+
     def on_unreachable(self, address: Address, now: float) -> None:
         """The connection to an actor broke: its calls wait for word of the control service."""
         link = self._by_address.pop(address, None)

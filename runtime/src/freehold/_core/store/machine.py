@@ -36,6 +36,7 @@ from freehold._core.store.segments import Segment, SegmentTable
 from freehold._core.store.views import ASK_VIEWS_RANGES, DyingRanges
 from freehold._core.store.waiters import Waiter, WaitQueue
 
+
 class StoreMachine:
     """The object store of one node.
 
@@ -230,8 +231,8 @@ class StoreMachine:
         runs = self._ahead.finished(self._allocator, event.offset, event.length, event.is_done)
         if runs is None:
             self._ignored += 1
-        else:
-            self._decommit(runs)
+        else:  # whether they were touched is not known: nothing is gained before the next look
+            self._effects += [ev.DecommitPages(*run) for run in runs]
 
     def _evict(self) -> bool:
         replica = self._replicas.oldest_idle()

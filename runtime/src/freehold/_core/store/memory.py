@@ -97,4 +97,3 @@ class TouchAhead:
         if not is_done:
             self._asked_at = None  # until somebody asks again
         return allocator.untouched(offset, length)
-

@@ -18,7 +18,7 @@ from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.forks import watch_forks
 from freehold._processes.owner.tuning import Tuning
-from freehold.errors import ClusterDiedError
+from freehold.errors import ClusterDiedError, FreeholdError
 
 if TYPE_CHECKING:
     from freehold._io.logs import LogPrinter
@@ -71,6 +71,20 @@ class DriverCore(ClusterCore):
         self._tuning.apply()
         self.reactor.start_background()
         watch_forks(self, node.forget if node is not None else None)
+
+    def die(self, error: FreeholdError) -> None:
+        """See `CoreBase.die`; besides, keep nothing of a cluster that is gone."""
+        if self.is_dead is None:
+            # Not at once: this may be said in the middle of a connection's own handler.
+            self.reactor.call_later(0.0, self._let_go)
+        super().die(error)
+
+    def _let_go(self) -> None:
+        """Close the sockets and the store: the program may go on for long. Under the lock."""
+        self.peers.close()
+        self.storage.arena.abandon()
+        if self.node is not None:
+            self.node.forget()
 
     def shutdown(self) -> None:
         """End the core, and the cluster if this driver started it."""

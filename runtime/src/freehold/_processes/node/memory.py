@@ -39,9 +39,7 @@ class _Version(NamedTuple):
 
 
 _V2 = _Version("sys/fs/cgroup", "memory.max", "memory.current", "")
-_V1 = _Version(
-    "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
-)
+_V1 = _Version("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 class MemoryLeft(NamedTuple):
@@ -169,9 +167,7 @@ class Toucher:
         """Touch these pages soon."""
         if self._thread is None:
             # A daemon: at the end of the process nothing of what it does matters.
-            self._thread = threading.Thread(
-                target=self._run, name="freehold-toucher", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, name="freehold-toucher", daemon=True)
             self._thread.start()
         self._steps.put((offset, length))
 
@@ -181,14 +177,16 @@ class Toucher:
         except OSError:
             pass  # it touches at the priority of the others
         while True:
-            offset, length = self._steps.get()
-            is_done = True
-            try:
-                self._arena.touch(offset, length)
-            except (OSError, ValueError):
-                is_done = False
-            with self._reactor.lock:
-                self._reactor.call_later(0, lambda: self._on_end(offset, length, is_done))
+            self._touch(*self._steps.get())
+
+    def _touch(self, offset: int, length: int) -> None:
+        is_done = True
+        try:
+            self._arena.touch(offset, length)
+        except (OSError, ValueError):
+            is_done = False
+        with self._reactor.lock:
+            self._reactor.call_later(0, lambda: self._on_end(offset, length, is_done))
 
 
 class MemoryWatch:
@@ -198,10 +196,10 @@ class MemoryWatch:
         self._reader = reader
         self._read_at = -READ_MEMORY_S
 
-    def left(self) -> MemoryLeft | None:
-        """What is left, or None if it was looked at just now."""
+    def left(self, *, is_due: bool = False) -> MemoryLeft | None:
+        """What is left, or None if it was looked at just now and no look `is_due`."""
         now = clock.now()
-        if now - self._read_at < READ_MEMORY_S:
+        if not is_due and now - self._read_at < READ_MEMORY_S:
             return None
         self._read_at = now
         return self._reader.left()

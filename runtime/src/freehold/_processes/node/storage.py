@@ -103,8 +103,8 @@ class StoreDesk:
 
     # ---- the machine's memory --------------------------------------------------------------------
 
-    def _look(self) -> None:
-        left = self._memory.left()
+    def _look(self, *, is_due: bool = False) -> None:
+        left = self._memory.left(is_due=is_due)
         if left is not None:
             self.handle(ev.BudgetRead(left.budget_bytes, left.told))
 
@@ -115,7 +115,7 @@ class StoreDesk:
 
     def _look_again(self) -> None:
         self._is_looking = False
-        self._look()
+        self._look(is_due=True)
 
     def _touched(self, offset: int, length: int, is_done: bool) -> None:
         self.handle(ev.PagesTouched(offset, length, is_done))

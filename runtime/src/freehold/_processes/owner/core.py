@@ -239,6 +239,7 @@ class OwnerCore(CoreBase):
                 pull = None
                 view: Any = value
                 if state == READY and type(value) is Location:
+                    self.check_alive()  # the store went with the cluster
                     if value.node == self.node_id:
                         view = self.storage.view(row, index, value)
                     else:
