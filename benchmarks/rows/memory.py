@@ -7,6 +7,7 @@ process.
 
 from __future__ import annotations
 
+import collections
 import gc
 import os
 import time
@@ -105,12 +106,14 @@ def at_rest(bench: Bench, variant: Variant) -> Sample:
     node = proc.node_process(driver).pid
     _settle(lambda: store_bytes_in_use(bench) == 0)
     node_before, worker_before = proc.anonymous_bytes(node), _largest_worker(driver)
-    descriptors = len(proc.descriptors(node)) + len(proc.descriptors(driver))
+    before = _descriptors(node, driver)
+    descriptors = before.total()
     pids = _work(bench, tasks=TASKS_DONE, puts=PUTS_DONE, actors=ACTORS_DONE)
     _settle(lambda: store_bytes_in_use(bench) == 0)
-    _settle(lambda: _descriptors(node, driver) <= descriptors)
+    _settle(lambda: _descriptors(node, driver).total() <= descriptors)
     _settle(lambda: proc.anonymous_bytes(node) <= node_before * 1.1)
     _settle(lambda: _largest_worker(driver) <= worker_before * 1.1)
+    after = _descriptors(node, driver)
     return Sample(
         node_before / 1e6,
         {
@@ -119,9 +122,10 @@ def at_rest(bench: Bench, variant: Variant) -> Sample:
             "worker_after": _largest_worker(driver) / worker_before,
             "store_bytes": float(store_bytes_in_use(bench)),
             "store_touched_mb": proc.arena_bytes(driver) / 1e6,
-            "descriptor_growth": float(_descriptors(node, driver) - descriptors),
+            "descriptor_growth": float(after.total() - descriptors),
         },
         pids,
+        notes=" ".join(f"{kind}:+{count}" for kind, count in (after - before).items()),
     )
 
 
@@ -164,8 +168,12 @@ def _settle(done: Callable[[], bool]) -> None:
     proc.seconds_until(done, SETTLE_S)
 
 
-def _descriptors(*pids: int) -> int:
-    return sum(len(proc.descriptors(pid)) for pid in pids)
+def _descriptors(*pids: int) -> collections.Counter[str]:
+    """How many descriptors of each kind these processes have: socket, pipe, a path, …"""
+    found = [target for pid in pids for target in proc.descriptors(pid)]
+    return collections.Counter(
+        target if target.startswith("/") else target.partition("[")[0] for target in found
+    )
 
 
 def _largest_worker(driver: int) -> int:

@@ -1,8 +1,7 @@
 """Clusters that the tests of a module share, on one node and on two.
 
 Tests of references, lineage and the store run on both: `cluster` is parametrized. A resource named
-`far` is on the last node, so that `far={"far": 1}` sends a task to the other node where there is one
-and to the only node where there is not; `near` is always the driver's.
+`far` is on the last node, so that `FAR` sends a task to the other node where there is one and to the only node where there is not; `near` is always the driver's.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def start_cluster(nodes: int, **settings: Any) -> LocalCluster:
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-node", "two-nodes"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    """One or two nodes, shared by a module's tests, after which nothing may be left in the stores."""
+    """One or two nodes, shared by a module; nothing may be left in the stores at its end."""
     with start_cluster(request.param) as running:
         yield running
         gc.collect()

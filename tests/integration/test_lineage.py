@@ -1,7 +1,7 @@
 """Lost objects: the node that held the only copy is killed, and what can be made again is.
 
-A cluster a test, since killing a node changes it. With one node the copy is lost by nothing short of
-the cluster's end, so most of these need two; that lineage is dropped with the last reference is
+A cluster a test, since killing a node changes it. With one node the copy is lost by nothing short
+of the cluster's end, so most of these need two; that lineage is dropped with the last reference is
 tested on both.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.conftest import FAR, start_cluster, store_is_empty
 
 import freehold
 from freehold._api import state
@@ -26,8 +27,6 @@ from freehold.exceptions import (
     OwnerDiedError,
 )
 from freehold.testing import LocalCluster, eventually
-
-from tests.integration.conftest import FAR, start_cluster, store_is_empty
 
 BIG = 400_000
 

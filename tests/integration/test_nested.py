@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.conftest import FAR, NEAR
 
 import freehold
 from freehold.testing import eventually
-
-from tests.integration.conftest import FAR, NEAR
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 

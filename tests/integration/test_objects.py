@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.integration.conftest import FAR, NEAR, store_bytes_in_use, store_is_empty
 
 import freehold
 from freehold.exceptions import GetTimeoutError, TaskError
 from freehold.testing import eventually
-
-from tests.integration.conftest import FAR, NEAR, store_bytes_in_use, store_is_empty
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 

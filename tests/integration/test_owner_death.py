@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.conftest import FAR, NEAR
 
 import freehold
 from freehold.exceptions import OwnerDiedError
 from freehold.testing import eventually
-
-from tests.integration.conftest import FAR, NEAR
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
@@ -62,7 +61,7 @@ def test_the_driver_hears_of_an_owners_death(owner_at: dict[str, float]) -> None
     kill(pid)
     for ref in refs[:2]:
         started = time.monotonic()
-        with pytest.raises(OwnerDiedError, match="signal 9|SIGKILL") as caught:
+        with pytest.raises(OwnerDiedError, match=r"signal 9|SIGKILL") as caught:
             freehold.get(ref, timeout=20)
         assert time.monotonic() - started < SOON_S
         assert caught.value.owner in str(caught.value)

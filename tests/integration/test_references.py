@@ -1,4 +1,4 @@
-"""References that travel: inside values, closures, actors and pickles; borrowed, adopted, passed on.
+"""References that travel: in values, closures, actors and pickles; borrowed, adopted, passed on.
 
 The store is empty after each module: what a reference held must be gone with it.
 """
@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.conftest import FAR, NEAR, start_cluster, store_bytes_in_use, store_is_empty
 
 import freehold
 from freehold.exceptions import ObjectLostError, StaleReferenceError
 from freehold.testing import LocalCluster, eventually
-
-from tests.integration.conftest import FAR, NEAR, start_cluster, store_bytes_in_use, store_is_empty
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.conftest import FAR, NEAR
 
 import freehold
 from freehold.exceptions import ForkedProcessError
-
-from tests.integration.conftest import FAR, NEAR
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.conftest import FAR, start_cluster
 
 import freehold
 from freehold.exceptions import TaskUnschedulableError
 from freehold.testing import LocalCluster, eventually
 from freehold.util.state import list_tasks
-
-from tests.integration.conftest import FAR, start_cluster
 
 pytestmark = pytest.mark.module_cluster
 

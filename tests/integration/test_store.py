@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.conftest import FAR, start_cluster, store_bytes_in_use, store_is_empty
 
 import freehold
 from freehold.exceptions import ObjectStoreFullError
 from freehold.testing import LocalCluster, eventually
 
-from tests.integration.conftest import FAR, start_cluster, store_bytes_in_use, store_is_empty
-
 pytestmark = pytest.mark.module_cluster
 
 STORE = 64 << 20
-FULL_TIMEOUT_S = 1.0
+FULL_TIMEOUT_S = 2.0  # above the second after which an idle slab is given back
 MB = 1 << 20
 
 
@@ -91,12 +90,11 @@ def test_an_argument_larger_than_the_store_is_refused() -> None:
 def test_a_producer_waits_until_there_is_room(tmp_path: Path) -> None:
     import threading
 
-    store_is_empty()
-    held = [freehold.put(np.zeros(20 * MB, dtype=np.uint8)) for _ in range(3)]
+    held = [freehold.put(np.zeros(24 * MB, dtype=np.uint8)) for _ in range(2)]
     found: list[Any] = []
 
     def produce() -> None:
-        found.append(freehold.put(np.full(20 * MB, 7, dtype=np.uint8)))
+        found.append(freehold.put(np.full(24 * MB, 7, dtype=np.uint8)))
 
     thread = threading.Thread(target=produce)
     thread.start()

@@ -96,7 +96,7 @@ def actors_alive() -> list[str]:
 
 
 def everything_is_free() -> bool:
-    """Whether no actor or task holds a resource; copies in a store may stay until they are evicted."""
+    """Whether no actor or task holds a resource; copies in a store may stay until evicted."""
     held, total = freehold.available_resources(), freehold.cluster_resources()
     return all(held.get(name) == total[name] for name in total if "memory" not in name)
 

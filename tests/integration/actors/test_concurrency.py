@@ -8,11 +8,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
-from freehold.testing import LocalCluster, eventually
-
 from tests.integration.actors.kit import THERE, Gate, Recorder, after_file, wait_for_file
+
+import freehold
+from freehold.testing import LocalCluster, eventually
 
 pytestmark = pytest.mark.module_cluster
 
@@ -196,7 +196,7 @@ def test_a_blocking_get_inside_works(clean: LocalCluster, tmp_path: Path, method
     gate = str(tmp_path / "gate")
     waiting = getattr(actor, method).remote([slow.remote(gate)])
     behind = [actor.double.remote(i) for i in range(50)]
-    ready, _ = freehold.wait(behind, timeout=0.2)
+    freehold.wait(behind, timeout=0.2)
     Path(gate).touch()
     assert freehold.get(waiting, timeout=20) == "slow"
     assert freehold.get(behind, timeout=20) == [2 * i for i in range(50)]
@@ -241,7 +241,7 @@ def test_a_crash_fails_every_coroutine(clean: LocalCluster) -> None:
     eventually(lambda: freehold.get(actor.count.remote())[0] == 100)
     refs.append(actor.die.remote())
     for ref in refs:
-        with pytest.raises(freehold.exceptions.ActorDiedError, match="exit code 4|exited with"):
+        with pytest.raises(freehold.exceptions.ActorDiedError, match=r"exit code 4|exited with"):
             freehold.get(ref, timeout=20)
 
 
@@ -331,7 +331,7 @@ def test_async_groups_bound_their_coroutines(clean: LocalCluster) -> None:
 
 def test_an_unknown_group_is_refused(clean: LocalCluster) -> None:
     actor = Grouped.remote()
-    with pytest.raises(ValueError, match="no concurrency group 'comput'.*compute"):
+    with pytest.raises(ValueError, match=r"no concurrency group 'comput'.*compute"):
         actor.plain.options(concurrency_group="comput")
 
 

@@ -8,11 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
-from freehold.exceptions import ActorDiedError, ActorUnavailableError, TaskError, WorkerCrashedError
-from freehold.testing import LocalCluster, eventually
-
 from tests.integration.actors.kit import (
     THERE,
     Recorder,
@@ -21,6 +17,10 @@ from tests.integration.actors.kit import (
     kill_process,
     wait_for_file,
 )
+
+import freehold
+from freehold.exceptions import ActorDiedError, ActorUnavailableError, TaskError, WorkerCrashedError
+from freehold.testing import LocalCluster, eventually
 
 pytestmark = pytest.mark.module_cluster
 
@@ -256,7 +256,7 @@ def test_max_restarts_brings_it_back_without_its_state(clean: LocalCluster) -> N
     for attempt in range(2):
         assert freehold.get([actor.add.remote() for _ in range(3)]) == [1, 2, 3]
         assert freehold.get(actor.restarted.remote()) is (attempt > 0)
-        with pytest.raises(ActorUnavailableError, match="exit code 3|exited with code 3"):
+        with pytest.raises(ActorUnavailableError, match=r"exit code 3|exited with code 3"):
             freehold.get(actor.crash.remote(), timeout=20)
     assert freehold.get(actor.add.remote()) == 1
     died(actor.crash.remote())

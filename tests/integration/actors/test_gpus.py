@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from tests.integration.actors.kit import kill_process
+
 import freehold
 from freehold.testing import LocalCluster, eventually
-
-from tests.integration.actors.kit import kill_process
 
 
 @freehold.remote(num_gpus=1)

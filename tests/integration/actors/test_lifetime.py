@@ -7,10 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
-from freehold.testing import LocalCluster, eventually
-
 from tests.integration.actors.kit import (
     THERE,
     Recorder,
@@ -19,6 +16,9 @@ from tests.integration.actors.kit import (
     is_running,
     wait_for_file,
 )
+
+import freehold
+from freehold.testing import LocalCluster, eventually
 
 pytestmark = pytest.mark.module_cluster
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
+from tests.integration.actors.kit import Recorder, actors_alive
+
+import freehold
 from freehold.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError
 from freehold.testing import LocalCluster, eventually
-
-from tests.integration.actors.kit import Recorder, actors_alive
 
 ON_1 = {"one": 1.0}
 
@@ -116,11 +116,13 @@ def test_a_caller_on_a_dead_node_does_not_stop_the_actor(pair: LocalCluster) -> 
     actor = Recorder.options(num_cpus=0).remote()
     while freehold.get(actor.node.remote()) != pair.nodes[0].node:
         actor = Recorder.options(num_cpus=0).remote()
+    held = [actor]
     ref = call_for_ever.options(resources=ON_1, max_retries=0).remote(actor)
-    eventually(lambda: len(freehold.get(actor.all.remote())) > 100, timeout_s=20)
+    eventually(lambda: freehold.get(held[0].add.remote("driver")) > 100, timeout_s=20)
     pair.kill_node(1)
     with pytest.raises(NodeDiedError):
         freehold.get(ref, timeout=20)
     assert freehold.get(actor.add.remote("still here"), timeout=20) > 100
+    held.clear()
     del actor
     eventually(lambda: not actors_alive(), timeout_s=20)

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
+from tests.integration.actors.kit import THERE, Recorder, after_file, kill_process
+
+import freehold
 from freehold.exceptions import ActorDiedError, NotSupportedYetError, PendingCallsLimitExceeded
 from freehold.testing import LocalCluster, eventually
 from freehold.util import ActorPool
 from freehold.util.queue import Empty, Full, Queue
-
-from tests.integration.actors.kit import THERE, Recorder, after_file, kill_process
 
 pytestmark = pytest.mark.module_cluster
 
@@ -143,7 +143,7 @@ def test_a_timeout_of_a_plain_method(clean: LocalCluster, tmp_path: Path, thread
 
 def test_unknown_methods_name_the_nearest(clean: LocalCluster) -> None:
     actor = Recorder.remote()
-    with pytest.raises(AttributeError, match="no method 'ad'.*add"):
+    with pytest.raises(AttributeError, match=r"no method 'ad'.*add"):
         actor.ad.remote(1)
 
 

@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
-from freehold.testing import LocalCluster
-
 from tests.integration.actors.kit import THERE, Recorder, after_file
+
+import freehold
+from freehold.testing import LocalCluster
 
 pytestmark = pytest.mark.module_cluster
 

@@ -10,13 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import freehold
 import pytest
-from freehold.exceptions import ForkedProcessError
 from freehold.testing import eventually
 
 from tests.integration.failures.kit import WITHIN_S, Script, family, gone, sessions
@@ -156,25 +154,31 @@ def test_forks_while_threads_wait_and_submit() -> None:
     assert wrong == []
 
 
-def square(number: int) -> int:
-    return number * number
+def test_pools_of_processes_work(tmp_path: Path) -> None:
+    """In a program of its own: multiprocessing leaves a tracker with a pipe behind."""
+    source = """
+import multiprocessing
 
-
-def use_freehold(_: int) -> str:
+def use_freehold(number):
     try:
-        return str(freehold.get(double.remote(1)))
-    except ForkedProcessError as error:
-        return f"told: {error}"
+        return freehold.get(freehold.remote(abs).remote(number))
+    except freehold.exceptions.ForkedProcessError as error:
+        return "told"
 
-
-def test_pools_of_processes_work() -> None:
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(square, range(10)) == [n * n for n in range(10)]
-        assert all(text.startswith("told") for text in pool.map(use_freehold, range(2)))
+if __name__ == "__main__":
+    freehold.init(num_cpus=1)
+    freehold.get(freehold.remote(abs).remote(-1))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(abs, [-1, -2]) == [1, 2]
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
-    assert freehold.get(double.remote(3)) == 6
+        say(pool.map(abs, [-1, -2]))
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        say(pool.map(abs, range(-3, 0)), pool.map(use_freehold, range(2)))
+    say(freehold.get(freehold.remote(abs).remote(-3)))
+"""
+    with Script(source, tmp_path) as script:
+        assert script.line() == "[1, 2]"
+        assert script.line() == "[3, 2, 1] ['told', 'told']"
+        assert script.line() == "3"
+        assert script.wait() == 0
 
 
 def test_subprocesses_work_and_inherit_nothing(tmp_path: Path) -> None:

@@ -205,6 +205,7 @@ class Arena:
                 f"descriptor {fd} is no arena of {size_bytes} bytes: it has {actual} bytes and "
                 f"seals {seals:#x}; pass the arena's own descriptor and size"
             )
+        os.set_inheritable(fd, False)  # a received descriptor is; `recv_fds` ignores the flag
         return cls(fd, size_bytes)
 
     @property

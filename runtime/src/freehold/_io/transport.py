@@ -286,6 +286,8 @@ class Connection:
         self._socket.close()
         self._backlog.clear()
         self.unsent_bytes = 0
+        # Not left to the collector, for which a closed connection may wait long: 256 KB a worker.
+        self._buffer = bytearray()
         self._on_closed(self, reason)
 
 

@@ -300,6 +300,8 @@ class OwnerCore(CoreBase):
 
     def future(self, ref: ObjectRef[Any]) -> Future[Any]:
         """See `Core.future`."""
+        if self.pid != os.getpid():
+            self.check_alive()  # a fork has no thread to resolve it
         return self._futures.future(ref)
 
     def as_future(self, ref: ObjectRef[Any]) -> Any:

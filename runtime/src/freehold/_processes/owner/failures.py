@@ -27,8 +27,18 @@ def load_error(value: Any) -> BaseException:
     if isinstance(error, TaskError):
         return error.as_instanceof_cause()
     if isinstance(error, BaseException):
-        return error.with_traceback(None)
+        # Never the one kept in the row: its traceback would hold the frames of whoever got it, and
+        # all references in them, and two threads may raise it at once.
+        return error if error is not value else _copy(error)
     return FreeholdError(f"a task failed without saying how: {error!r}")
+
+
+def _copy(error: BaseException) -> BaseException:
+    try:
+        copied = loads(error_blob(error))
+    except Exception:  # a cause that cannot be pickled: better the one than none
+        return error.with_traceback(None)
+    return copied if isinstance(copied, BaseException) else error.with_traceback(None)
 
 
 def stale(row: Row, current: str) -> StaleReferenceError:
