@@ -20,11 +20,12 @@ import time
 import msgspec
 
 from benchmarks.host import ROOT
-from benchmarks.model import PAYLOAD_BYTES, Ceiling, Variant
+from benchmarks.model import PAYLOAD_BYTES, BenchError, Ceiling, Variant
 
 FRAME_MESSAGES = 64
 FRAMES_IN_FLIGHT = 4
 _LENGTH = struct.Struct("<I")
+_READY = b"R"
 
 
 class CeilingPeer:
@@ -38,6 +39,9 @@ class CeilingPeer:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         theirs.close()
+        # Its start is no part of any exchange.
+        if _receive_exactly(self._socket, len(_READY)) != _READY:
+            raise BenchError("the other process of the ceiling did not start")
 
     def rate(self, ceiling: Ceiling, variant: Variant, seconds: float) -> float:
         """Calls a second that the bare exchange reaches, with the sizes of the variant."""
@@ -124,6 +128,7 @@ def _receive_frame(connection: socket.socket) -> list[bytes]:
 
 def _serve(connection: socket.socket) -> None:
     """The peer's loop: one exchange after another until the socket closes."""
+    connection.sendall(_READY)
     while head := connection.recv(1):
         request_bytes, reply_bytes = struct.unpack("<II", _receive_exactly(connection, 8))
         reply = bytes(reply_bytes)

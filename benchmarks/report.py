@@ -51,15 +51,18 @@ def summary(table_lines: Sequence[Line]) -> str:
     """What was missed and what went wrong, one line each, and the count of bars that hold."""
     held = sum(line.verdict == "pass" for line in table_lines)
     skipped = sum(line.verdict == "skipped" for line in table_lines)
-    text = []
+    text: list[str] = []
+    bad = 0
+    told: set[tuple[str, str, str]] = set()
     for line in table_lines:
+        bad += line.verdict in ("miss", "error")
         if line.verdict == "miss":
             figures = line.freehold.text() if line.freehold else "–"
             ratio = f" = {line.ratio:.2f}× Ray" if line.ratio is not None else ""
             text.append(f"missed: {line.title}: {figures} {line.unit}{ratio}, bar {line.bar}")
-        elif line.verdict == "error":
+        elif line.verdict == "error" and (line.row, line.variant, line.why) not in told:
+            told.add((line.row, line.variant, line.why))
             text.append(f"error: {line.title}: {line.why}")
-    bad = len(text)
     tail = f", {skipped} need a side that was not run" if skipped else ""
     text.append(f"{held} bars hold, {bad} do not{tail}")
     return "\n".join(text)

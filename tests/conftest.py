@@ -40,7 +40,7 @@ LEAK_GRACE_S = 6.0
 LASTING_FILES = ("/dev/urandom", "/dev/random")
 LASTING_COMMANDS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 # Another program's segments, seen when the benchmark runs beside the tests.
-FOREIGN_SEGMENTS = ("plasma", "ray")
+FOREIGN_SEGMENTS = ("plasma", "ray", "freehold-bench-")
 
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
 # CI draws the same examples every time: a submission must not fail by luck. `make sim` is the place

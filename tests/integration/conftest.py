@@ -1,7 +1,8 @@
 """Clusters that the tests of a module share, on one node and on two.
 
 Tests of references, lineage and the store run on both: `cluster` is parametrized. A resource named
-`far` is on the last node, so that `FAR` sends a task to the other node where there is one and to the only node where there is not; `near` is always the driver's.
+`far` is on the last node, so that `FAR` sends a task to the other node where there is one, and to
+the only node where there is not; `near` is always the driver's.
 """
 
 from __future__ import annotations

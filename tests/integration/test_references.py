@@ -362,7 +362,7 @@ def test_a_worker_may_pickle_a_reference(tmp_path: Path) -> None:
     assert freehold.get(pickle.loads(blob), timeout=20) == "from a worker"
 
 
-# ---- references of a cluster that is gone ----------------------------------------------------------
+# ---- references of a cluster that is gone ------------------------------------------------------
 
 
 def test_references_of_a_dead_cluster(request: pytest.FixtureRequest) -> None:

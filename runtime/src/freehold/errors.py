@@ -1,10 +1,8 @@
 """Every error that Freehold raises, and the tree they hang in.
 
 The names are Ray's without the prefix ``Ray`` (``freehold.exceptions`` is the same list under Ray's
-path); those marked
-``*`` are ours alone. This module only says *what went wrong*: it imports nothing of Freehold,
-decides nothing, logs
-nothing, and every class survives a trip through pickle with its message and its fields.
+path); those marked ``*`` are ours alone. This module only says *what went wrong*: it decides nothing,
+logs nothing, and every class survives a trip through pickle with its message and its fields.
 
 ::
 
@@ -16,14 +14,13 @@ nothing, and every class survives a trip through pickle with its message and its
     ├─ TaskPlacementGroupRemoved          its placement group went away
     ├─ WorkerCrashedError                 the process under it died
     ├─ NodeDiedError                      the machine under it died
-    │  └─ LocalNodeDiedError              … and it was this process's own (Ray:
-    LocalRayletDiedError)
+    │  └─ LocalNodeDiedError              … its own node's (Ray: LocalRayletDiedError)
     ├─ OutOfMemoryError                   killed to save the machine
     ├─ ActorError
     │  ├─ ActorDiedError                  it will not come back
     │  └─ ActorUnavailableError           it may come back
-    ├─ ActorUnschedulableError, ActorPlacementGroupRemoved, ActorAlreadyExistsError,
-    ActorHandleNotFoundError
+    ├─ ActorUnschedulableError, ActorPlacementGroupRemoved
+    ├─ ActorAlreadyExistsError, ActorHandleNotFoundError
     ├─ AsyncioActorExit                   control flow of exit_actor
     ├─ PendingCallsLimitExceeded          max_pending_calls of one actor
     ├─ PendingLimitError*                 bytes of arguments pending in this process
@@ -39,8 +36,8 @@ nothing, and every class survives a trip through pickle with its message and its
     ├─ SerializationError*                cannot be pickled, names the attribute
     ├─ UnserializableException            an exception that cannot be unpickled here
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
-    ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*, SettingsError*,
-    NotSupportedYetError*
+    ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
+    ├─ SettingsError*, NotSupportedYetError*
     └─ FreeholdSystemError                Freehold itself failed
        ├─ InvariantError*                 … a rule of its own was broken
        └─ ProtocolError*                  … bytes that are not what they should be

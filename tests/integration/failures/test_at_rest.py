@@ -34,8 +34,6 @@ class Keeper:
 
 def batch() -> None:
     """Many of each kind; nothing of them is kept."""
-    refs = [double.remote(number) for number in range(TASKS)]
-    assert freehold.get(refs) == list(range(0, 2 * TASKS, 2))
     refs = [freehold.put(number) for number in range(SMALL)]
     assert freehold.get(refs) == list(range(SMALL))
     for _ in range(5):
@@ -45,6 +43,8 @@ def batch() -> None:
         actors = [Keeper.options(num_cpus=0).remote(bytes(300_000)) for _ in range(ACTORS // 2)]
         assert freehold.get([actor.size.remote() for actor in actors]) == [300_000] * (ACTORS // 2)
         del actors
+    refs = [double.remote(number) for number in range(TASKS)]  # last: two workers are left
+    assert freehold.get(refs) == list(range(0, 2 * TASKS, 2))
 
 
 def anonymous_bytes(pid: int) -> int:

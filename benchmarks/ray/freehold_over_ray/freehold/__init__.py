@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import ray  # type: ignore[import-not-found]  # in its own environment
-from ray import (  # type: ignore[import-not-found]
-    cancel,
-    get,
-    is_initialized,
-    put,
-    remote,
-)
+
+cancel, get, is_initialized = ray.cancel, ray.get, ray.is_initialized
+put, remote = ray.put, ray.remote
 
 __path__.append(str(Path(__file__).resolve().parents[4] / "runtime" / "src" / "freehold"))
 __all__ = ["cancel", "get", "is_initialized", "put", "remote", "wait"]

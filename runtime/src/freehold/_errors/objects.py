@@ -40,15 +40,15 @@ class ObjectLostError(FreeholdError):
 
 
 class OwnerDiedError(ObjectLostError):
-    """The process that owned it died and its supervisor could not re-create it. With a living
+    """The process that owned it died, and what it owned is not re-created yet. With a living
     owner: the others.
     """
 
     reason: str = "its owner died and it cannot be re-derived"
     _says = (
         "object {object_id} is lost with its owner {owner}: {reason}; return "
-        "it from the task instead of "
-        "keeping the reference inside, or put(value, owner=…)"
+        "its value from the task instead of "
+        "keeping the reference inside, or make it in the driver"
     )
 
 
@@ -120,7 +120,7 @@ class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectReconstructionFai
 
     attempts: int = 0
     reason: str = "its task has no attempts left"
-    _says = "object {object_id} is lost after {attempts} attempts: {reason}; raise max_retries"
+    _says = "object {object_id} is lost after {attempts} attempts: {reason}; look at why its nodes die"
 
 
 class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedError):
@@ -130,7 +130,7 @@ class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedEr
     reason: str = "the specification of its task was dropped"
     _says = (
         "object {object_id} is lost: {reason} (budget {budget_bytes} bytes); "
-        "raise the lineage budget"
+        "keep fewer stored results of finished tasks in scope"
     )
 
 

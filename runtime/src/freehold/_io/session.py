@@ -5,7 +5,6 @@
             lock                 flock'ed by node process 0 for as long as it lives
             <node8>/             first 8 hex digits of the node's id
                 0.sock           the node manager; <process>.sock of every other process
-                attach.sock      where drivers come in
                 logs/
 
 A folder whose lock can be taken has no living node process 0: the next `init` sweeps it. The kernel

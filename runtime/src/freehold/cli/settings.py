@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 
 @click.command()
 @click.option("--changed", is_flag=True, help="Only what is not at its default.")
-def command(changed: bool) -> None:
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: a list with name, value, source and text of each.",
+)
+def command(changed: bool, format_: str) -> None:
     """Print every setting, its value, where it came from and what it is for.
 
     \b
@@ -19,9 +29,15 @@ def command(changed: bool) -> None:
     from freehold._processes.settings import describe, resolve
 
     settings, sources = resolve(NodeSettings, {})
-    for setting in describe(NodeSettings, settings, sources):
-        if changed and setting.source == "default":
-            continue
+    described = [
+        setting
+        for setting in describe(NodeSettings, settings, sources)
+        if not changed or setting.source != "default"
+    ]
+    if format_ == "json":
+        click.echo(json.dumps([setting._asdict() for setting in described], indent=2))
+        return
+    for setting in described:
         value = click.style(repr(setting.value), bold=setting.source != "default")
         click.echo(f"{setting.name} = {value}  ({setting.source})")
         click.echo(f"    {setting.text}")
