@@ -27,6 +27,14 @@ PARALLEL = 2
 TIMEOUT_S = 120
 LEAST = 25
 
+PROFILE = """
+from hypothesis import Phase, settings
+
+settings.register_profile("mutants", phases=[Phase.generate], database=None)
+settings.load_profile("mutants")
+"""
+"""A plugin for the runs: a failing example is enough, the smallest one is not looked for."""
+
 TESTS_FAILED = 1
 """pytest's exit code; others mean that no test ran, and prove nothing."""
 
@@ -42,6 +50,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Any
     for _ in range(PARALLEL):
         copy = tmp_path_factory.mktemp("mutant")
         shutil.copytree(PACKAGE, copy / "freehold", ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / "mutants_profile.py").write_text(PROFILE)
         copies.put(copy)
     with ThreadPoolExecutor(PARALLEL) as pool:
         yield {i: pool.submit(_try, mutant, copies) for i, mutant in enumerate(MUTANTS)}
@@ -57,10 +66,9 @@ def _try(mutant: dict[str, str], copies: queue.SimpleQueue[Path]) -> tuple[int, 
         environment = os.environ | {
             "PYTHONPATH": str(copy),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(copy / "hypothesis"),
             "FREEHOLD_SIM_SEEDS": "300",
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "mutants_profile"]
         command += ["-k", "not replays and not faults_happen", "--no-header", "--tb=line"]
         command += [str(ROOT / test) for test in LIST["tests"][mutant["tests"]]]
         done = subprocess.run(

@@ -1,8 +1,8 @@
 """Every error that Freehold raises, and the tree they hang in.
 
 The names are Ray's without the prefix ``Ray`` (``freehold.exceptions`` is the same list under Ray's
-path); those marked ``*`` are ours alone. This module only says *what went wrong*: it decides nothing,
-logs nothing, and every class survives a trip through pickle with its message and its fields.
+path); those marked ``*`` are ours alone. This module only says *what went wrong*: it decides
+nothing, logs nothing, and every class survives pickling with its message and its fields.
 
 ::
 

@@ -1,4 +1,5 @@
-"""What the zygote runs in a forked worker: the worker's service, with the public API attached to it.
+"""What the zygote runs in a forked worker: the worker's service, with the public API attached to
+it.
 
 Kept apart from the service so that the processes know nothing of the API they serve.
 """

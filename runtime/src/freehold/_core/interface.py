@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from freehold._core.ownership.reference import ObjectRef
 
+
 class TaskContext(Protocol):
     """Where the calling thread is: which task, which actor, on what."""
 
@@ -50,12 +51,12 @@ class Core(Protocol):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
-    ) -> ObjectRef | list[ObjectRef] | None:
+    ) -> ObjectRef[Any] | list[ObjectRef[Any]] | None:
         """Submit; one reference for `num_returns` 1 (or dynamic), None for 0, else a list."""
 
     def create_actor(
         self, request: ActorRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[ObjectRef, ActorInfo | None]:
+    ) -> tuple[ObjectRef[Any], ActorInfo | None]:
         """Make an actor: its counted handle reference; `ActorInfo` if it existed already.
 
         Raises:
@@ -64,22 +65,22 @@ class Core(Protocol):
 
     def call_actor(
         self,
-        actor: ObjectRef,
+        actor: ObjectRef[Any],
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
-    ) -> ObjectRef | list[ObjectRef] | None:
+    ) -> ObjectRef[Any] | list[ObjectRef[Any]] | None:
         """Call a method; ordered with this process's other calls of the same handle."""
 
-    def find_actor(self, name: str, namespace: str) -> tuple[ObjectRef, ActorInfo]:
+    def find_actor(self, name: str, namespace: str) -> tuple[ObjectRef[Any], ActorInfo]:
         """The living actor of that name.
 
         Raises:
             ValueError: there is none.
         """
 
-    def own_actor(self) -> tuple[ObjectRef, ActorInfo]:
+    def own_actor(self) -> tuple[ObjectRef[Any], ActorInfo]:
         """The actor that the calling process is.
 
         Raises:
@@ -89,32 +90,32 @@ class Core(Protocol):
     def list_actors(self, namespace: str | None) -> list[ActorInfo]:
         """Actors of a namespace or of all."""
 
-    def kill_actor(self, actor: ObjectRef, no_restart: bool) -> None: ...
+    def kill_actor(self, actor: ObjectRef[Any], no_restart: bool) -> None: ...
 
     def exit_actor(self) -> None:
         """End the calling actor after this call; raises what unwinds the method."""
 
-    def put(self, value: Any) -> ObjectRef: ...
+    def put(self, value: Any) -> ObjectRef[Any]: ...
 
     def get(
-        self, refs: Sequence[ObjectRef], timeout: float | None, return_exceptions: bool
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, return_exceptions: bool
     ) -> list[Any]: ...
 
     def wait(
-        self, refs: list[ObjectRef], num_returns: int, timeout: float | None, fetch_local: bool
-    ) -> tuple[list[ObjectRef], list[ObjectRef]]: ...
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
 
-    def status(self, ref: ObjectRef) -> str:
+    def status(self, ref: ObjectRef[Any]) -> str:
         """ "pending", "ready" or "failed", without the value."""
 
-    def future(self, ref: ObjectRef) -> Future[Any]: ...
+    def future(self, ref: ObjectRef[Any]) -> Future[Any]: ...
 
-    def add_done_callback(self, ref: ObjectRef, callback: Callable[[], None]) -> None:
+    def add_done_callback(self, ref: ObjectRef[Any], callback: Callable[[], None]) -> None:
         """Call `callback()` (once, from any thread, must not block) when `ref` is resolved."""
 
-    def cancel(self, ref: ObjectRef, force: bool, recursive: bool) -> None: ...
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
 
-    def explain(self, ref: ObjectRef) -> str: ...
+    def explain(self, ref: ObjectRef[Any]) -> str: ...
 
     def nodes(self) -> list[NodeInfo]: ...
 

@@ -66,7 +66,8 @@ FLUSH_AFTER_S = 0.005
 """The background leader's period: what a busy user thread left unsent leaves within it."""
 
 PENDING_PROGRESS_S = 60.0
-"""A submit that waits for pending tasks to let go of memory gives up when none does for this long."""
+"""A submit that waits for pending tasks to let go of memory gives up when none does for this
+long."""
 
 TASK_EVENTS = 10_000
 """Task events that a process keeps in its ring."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from freehold._core.messages import ActorOptions
 from freehold._core.resources import Shape
+
+if TYPE_CHECKING:
+    from freehold._core.ownership.reference import ObjectRef
 
 DYNAMIC = -1
 """`num_returns` of a task that decides by itself how many outputs it has."""
@@ -47,7 +50,7 @@ class FunctionEntry:
         self.name = name
         self.max_calls = max_calls
         self.blob: bytes | None = None
-        self.kept: list[ObjectRef] = []
+        self.kept: list[ObjectRef[Any]] = []
         """References that the function closes over."""
         self.number = -1
         self.core: object = None

@@ -35,7 +35,9 @@ def to_units(name: str, amount: float) -> int:
         raise ValueError(f"{name} must be a finite number of 0 or more, not {amount!r}")
     units = round(amount * UNIT)
     if units > MOST_UNITS:
-        raise ValueError(f"{name}={amount!r} is more than {MOST_UNITS // UNIT}, the most there can be")
+        raise ValueError(
+            f"{name}={amount!r} is more than {MOST_UNITS // UNIT}, the most there can be"
+        )
     if abs(units - amount * UNIT) > 1e-3:
         raise ValueError(f"{name}={amount!r} is finer than 0.0001; round it")
     return units

@@ -120,7 +120,9 @@ class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectReconstructionFai
 
     attempts: int = 0
     reason: str = "its task has no attempts left"
-    _says = "object {object_id} is lost after {attempts} attempts: {reason}; look at why its nodes die"
+    _says = (
+        "object {object_id} is lost after {attempts} attempts: {reason}; look at why its nodes die"
+    )
 
 
 class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedError):

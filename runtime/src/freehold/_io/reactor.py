@@ -312,7 +312,7 @@ class Reactor:
             if handler is not None:
                 try:
                     handler(event)
-                except Exception:  # a handler's defect must not take the leader's wait with it
+                except Exception:  # a handler's defect must not take the leader's wait with it  # noqa: BLE001
                     traceback.print_exc()
         timers = self._timers
         if timers:
@@ -322,7 +322,7 @@ class Reactor:
                 if not timer.is_cancelled:
                     try:
                         timer.function()
-                    except Exception:
+                    except Exception:  # noqa: BLE001 - told on, not swallowed
                         traceback.print_exc()
         self._tick()
 

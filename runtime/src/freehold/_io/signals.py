@@ -9,7 +9,8 @@ a moment later, and again until the runtime's frame is left. The user's handler 
 signal had come that much later.
 
 Rejected: applying messages so that every step can be repeated (each of a hundred transitions would
-have to be idempotent at every bytecode); a flag around critical sections (`__del__` has none); tripping the
+have to be idempotent at every bytecode); a flag around critical sections (`__del__` has none);
+tripping the
 signal again from the handler (the interpreter looks before the handler's next line, so handlers
 nest until the stack is full).
 """
@@ -74,7 +75,7 @@ class SignalGate:
             if callable(handler) and not isinstance(handler, (_Gated, signal.Handlers)):
                 self._real_signal(number, _Gated(handler))
         signal.signal = self._signal  # type: ignore[assignment]
-        signal.getsignal = self._getsignal
+        signal.getsignal = self._getsignal  # type: ignore[assignment]
 
     def close(self) -> None:
         """Put everything back as it is without us."""

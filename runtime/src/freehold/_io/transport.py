@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 
 from freehold._core.ids import Address
-from freehold._core.limits import FRAME_MESSAGES, HELLO_BYTES, HELLO_S, STRANGERS
+from freehold._core.limits import FRAME_BYTES, FRAME_MESSAGES, HELLO_BYTES, HELLO_S, STRANGERS
 from freehold._core.messages import PROTOCOL, Hello, Message, Refused
 from freehold._io import frames
 from freehold._io.reactor import READABLE, WRITABLE, Reactor
@@ -84,7 +84,7 @@ class Connection:
         self._buffer = bytearray(self._buffer_bytes)
         self._filled = 0
         self._is_writing = False
-        self.largest_frame = HELLO_BYTES if is_stranger else frames.FRAME_BYTES
+        self.largest_frame = HELLO_BYTES if is_stranger else FRAME_BYTES
         """Bytes of a body that are accepted."""
         self.opened = time.monotonic()
         self.unsent_bytes = 0
@@ -234,7 +234,7 @@ class Connection:
         """The peer has introduced itself: it may say what it likes from now on."""
         self._on_messages = on_messages
         self._buffer_bytes = _RECEIVE_BYTES
-        self.largest_frame = frames.FRAME_BYTES
+        self.largest_frame = FRAME_BYTES
 
     def _parse(self) -> None:
         start, filled = 0, self._filled
@@ -258,7 +258,7 @@ class Connection:
             start = end
             try:
                 self._on_messages(self, messages)
-            except Exception:  # a handler's defect: this frame must not be applied a second time
+            except Exception:  # a handler's defect: this frame must not be applied a second time  # noqa: BLE001
                 traceback.print_exc()
             if self.is_closed:
                 return

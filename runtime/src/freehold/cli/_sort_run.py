@@ -234,7 +234,7 @@ class _Work:
             return
         from freehold.testing import LocalCluster
 
-        self._stack.enter_context(LocalCluster(nodes=request.nodes, num_cpus=request.num_cpus))
+        self._stack.enter_context(LocalCluster(request.nodes, num_cpus=request.num_cpus or 2))
 
 
 @contextlib.contextmanager

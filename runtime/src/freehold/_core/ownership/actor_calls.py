@@ -2,7 +2,8 @@
 
 Calls leave in the order they were made, each once its arguments are known, so a later call waits
 behind an earlier one whose argument is still being computed (ordered per caller, as a plain object
-would be). While the actor starts or restarts they queue; when it dies they fail with what killed it.
+would be). While the actor starts or restarts they queue; when it dies they fail with what killed
+it.
 """
 
 from __future__ import annotations

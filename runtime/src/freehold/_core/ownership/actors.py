@@ -1,11 +1,11 @@
-"""Actors as their callers see them: creation, calls in order, and what a death means for each call."""
+"""Actors as their callers see them: creation, calls in order, and what a death means for each
+call."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address
-from freehold._core.options import TaskOptions
 from freehold._core.limits import LEASE_S
 from freehold._core.messages import (
     ActorInfo,
@@ -18,6 +18,7 @@ from freehold._core.messages import (
     RunOptions,
     WatchActor,
 )
+from freehold._core.options import TaskOptions
 from freehold._core.ownership.actor_calls import ALIVE, DEAD, PENDING_ACTOR, ActorLink
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.row import PENDING, Row, Task

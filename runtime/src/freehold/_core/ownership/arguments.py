@@ -77,9 +77,9 @@ class Arguments:
     def arrived(self, task: Task, now: float) -> None:
         """One of the arguments a task waited for is known."""
         task.missing -= 1
-        if task.missing <= 0 and task.row.state == PENDING:
-            if self.await_missing(task, now) == 0:
-                self._owner.ready_to_run(task, now)
+        is_due = task.missing <= 0 and task.row.state == PENDING
+        if is_due and self.await_missing(task, now) == 0:
+            self._owner.ready_to_run(task, now)
 
     def fill(self, task: Task) -> bool:
         """Put the values into the message about to leave; False if one is not there (any more)."""

@@ -34,7 +34,8 @@ Continuation = Callable[[], None]
 
 _DEAD_KEPT = 4096
 RECONNECT_S = 0.5
-"""How long after a connection broke the other side is tried again, unless it is known to be dead."""
+"""How long after a connection broke the other side is tried again, unless it is known to be
+dead."""
 
 _ASKED = -2
 """The key of a borrowed row whose owner was asked for the value."""
@@ -195,11 +196,12 @@ class Borrowing:
         kept = []
         for row, _index in refs:
             info = row.info
-            if info is not None and info.address == source and row.registration == IMPLICIT:
-                if row.count > 0:
-                    row.registration = REGISTERED
-                    row.borrow_count += 1
-                    kept.append(row.object_id(0))
+            if info is None or info.address != source or row.registration != IMPLICIT:
+                continue
+            if row.count > 0:
+                row.registration = REGISTERED
+                row.borrow_count += 1
+                kept.append(row.object_id(0))
         return kept or None
 
     def register_kept(self, rows: list[tuple[Row, int]]) -> None:

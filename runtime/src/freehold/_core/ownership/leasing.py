@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
 
 FORCE_S = 0.5
-"""How long a worker has to end itself, and to pass a forced cancellation on, before it is killed."""
+"""How long a worker has to end itself, and to pass a forced cancellation on, before it is
+killed."""
 
 SWEEP_S = 0.1
 """How often idle leases and busy ones beside idle ones are looked at, while there are leases."""

@@ -1,7 +1,7 @@
 """The owner machine: tasks, objects and actor calls of one driver or worker.
 
-It joins the table (rows), the queues (leases), the actor links and the borrowing protocol: the shell
-(`_processes.owner`) and the simulator call one method an event, then carry out what stands in
+It joins the table (rows), the queues (leases), the actor links and the borrowing protocol: the
+shell (`_processes.owner`) and the simulator call one method an event, then carry out what stands in
 `outbox`. The life of a task: `submit` → arguments known → `ShapeQueue.push` → sent to a leased
 worker → `on_done`/`on_done_with`/`on_failed` → row resolved, waiters woken, next task sent.
 
@@ -15,7 +15,6 @@ from collections import deque
 from typing import Any
 
 from freehold._core.ids import Address, Location
-from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.messages import (
     Cancel,
     DefineFunction,
@@ -32,6 +31,7 @@ from freehold._core.messages import (
     TakenResult,
     TasksReturned,
 )
+from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
 from freehold._core.ownership.borrowing import Borrowing
@@ -418,7 +418,8 @@ class Owner:
             self.fail(row, _lost(row, "its owner no longer knows it"), now)
 
     def learn_location(self, row: Row, where: Location, now: float) -> None:
-        """A borrowed object's place came with a task's arguments, before or without asking for it."""
+        """A borrowed object's place came with a task's arguments, before or without asking for
+        it."""
         if row.info is not None and row.state == PENDING:
             waiters = self.table.complete_with(row, [where], row.nested, keep_task=False)
             if waiters is not None:

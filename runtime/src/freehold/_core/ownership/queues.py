@@ -39,8 +39,8 @@ class Lease:
 
     __slots__ = (
         "first", "first_since", "functions", "gpus", "id", "idle_since", "inflight", "is_blocked",
-        "is_broken", "is_leaving", "is_recalling", "kill_at", "load_us", "node", "pid", "progress_at", "queue",
-        "verdict", "worker",
+        "is_broken", "is_leaving", "is_recalling", "kill_at", "load_us", "node", "pid",
+        "progress_at", "queue", "verdict", "worker",
     )  # fmt: skip
 
     def __init__(self, id_: int, node: str, worker: Address, queue: ShapeQueue, now: float) -> None:

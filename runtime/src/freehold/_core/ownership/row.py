@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from freehold._core.ids import Location, child_task_id, object_id
 
 if TYPE_CHECKING:
-    from freehold._core.options import FunctionEntry
     from freehold._core.messages import Call, OwnerInfo, Refs, Run
+    from freehold._core.options import FunctionEntry
     from freehold._core.ownership.reference import ObjectRef
     from freehold._core.ownership.table import OwnershipTable
 
@@ -34,7 +34,8 @@ REGISTERING = 1
 REGISTERED = 2
 """The owner counts us, until we send `Return`."""
 HANDING = 3
-"""We made the owner one with a result that it has not taken yet: for all others it is still ours."""
+"""We made the owner one with a result that it has not taken yet: for all others it is still
+ours."""
 
 STATE_NAMES = ("pending", "ready", "failed", "lost")
 
@@ -142,7 +143,8 @@ class Row:
         self.state = PENDING
         self.value: Any = None
         self.count = 0
-        """References here, arguments of unfinished tasks, borrowers and readers, over all outputs."""
+        """References here, arguments of unfinished tasks, borrowers and readers, over all
+        outputs."""
         self.counts: array[int] | None = None
         """The same per output, if there are several."""
         self.lineage = 0

@@ -1,6 +1,7 @@
 """A driver: the user's program, attached to the cluster that it starts.
 
-`start_driver` starts node process 0 (`bootstrap`), attaches a core to it and opens what a driver has
+`start_driver` starts node process 0 (`bootstrap`), attaches a core to it and opens what a driver
+has
 besides: the gate for signal handlers, the interpreter's settings, the printing of workers' lines.
 `DriverCore.shutdown` undoes all of it and returns when the node's processes are gone.
 """

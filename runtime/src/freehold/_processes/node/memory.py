@@ -86,7 +86,7 @@ class MemoryReader:
     def _find_groups(self) -> Iterable[tuple[_Version, str]]:
         """The folders of this process's cgroup and of those above it, the nearest first."""
         for line in self._read("proc/self/cgroup").splitlines():
-            number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+            number, controllers, path = [*line.split(":", 2), "", ""][:3]
             if number == "0" and not controllers:
                 version = _V2
             elif "memory" in controllers.split(","):

@@ -203,7 +203,7 @@ class NodeManager:
                     handler(source, message)
                 elif source.process == 0 and self.control is not None:
                     self._from_node(connection, source, message)
-            except Exception:  # what one message breaks must not take those behind it along
+            except Exception:  # what one message breaks must not take those behind it along  # noqa: BLE001
                 traceback.print_exc()
 
     def _introduce(self, connection: Connection, message: m.Message) -> None:

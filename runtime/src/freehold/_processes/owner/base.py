@@ -152,7 +152,7 @@ class CoreBase:
                     handler(source, message, now)
                 elif type(message) is m.Refused:
                     connection.close(message.reason)
-            except Exception:  # what one message breaks must not take those behind it along
+            except Exception:  # what one message breaks must not take those behind it along  # noqa: BLE001
                 traceback.print_exc()
         self.carry_out()
 

@@ -2,8 +2,8 @@
 
 It implements `_core.interface.Core` around the pure `Owner` machine. The path of a task: the user's
 thread pickles the arguments, takes the lock, has the machine make a row and pick a lease, and sends
-the message itself if the worker idles; `get` makes the same thread lead the reactor, read the reply,
-apply it to the row and return the value. No other thread or process takes part.
+the message itself if the worker idles; `get` makes the same thread lead the reactor, read the
+reply, apply it to the row and return the value. No other thread or process takes part.
 
 Everything that touches the machine holds `reactor.lock`; nothing under it runs user code.
 """
@@ -193,7 +193,7 @@ class OwnerCore(CoreBase):
         values = []
         for ref in refs:
             state = ref._row.state
-            if state == PENDING or state == LOST:
+            if state == PENDING or state == LOST:  # noqa: SIM109 - no tuple on the hot path
                 pairs = [(r._row, r._index) for r in refs]
                 if not self._await_rows(pairs, deadline):
                     raise self._timed_out(refs, timeout)
@@ -379,7 +379,7 @@ def _resolved(refs: list[ObjectRef[Any]], count: int) -> list[int]:
     found: list[int] = []
     for at, ref in enumerate(refs):
         state = ref._row.state
-        if state == READY or state == FAILED:
+        if state == READY or state == FAILED:  # noqa: SIM109 - no tuple on the hot path
             found.append(at)
             if len(found) >= count:
                 break

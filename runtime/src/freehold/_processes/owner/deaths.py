@@ -21,7 +21,7 @@ def actor_cause(info: ActorInfo) -> FreeholdError | None:
     if info.error:
         try:
             error = loads(info.error)
-        except Exception as unreadable:  # its class may not be there in this process
+        except Exception as unreadable:  # its class may not be there in this process  # noqa: BLE001
             return FreeholdError(f"its error cannot be unpickled here: {unreadable}")
         return error if isinstance(error, FreeholdError) else FreeholdError(str(error))
     cause = info.cause

@@ -1,7 +1,7 @@
 """Runtime environments as their users name them: by the hash of what they are.
 
-The description is left in the cluster's folder, so that a worker of the environment can tell its own
-tasks what they inherit.
+The description is left in the cluster's folder, so that a worker of the environment can tell its
+own tasks what they inherit.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def load_error(value: Any) -> BaseException:
 def _copy(error: BaseException) -> BaseException:
     try:
         copied = loads(error_blob(error))
-    except Exception:  # a cause that cannot be pickled: better the one than none
+    except Exception:  # a cause that cannot be pickled: better the one than none  # noqa: BLE001
         return error.with_traceback(None)
     return copied if isinstance(copied, BaseException) else error.with_traceback(None)
 

@@ -52,7 +52,7 @@ class FutureBridge:
                 return
             try:
                 value = self._core.get([ref], None, False)[0]
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - told on, not swallowed
                 future.set_exception(error)
             else:
                 future.set_result(value)

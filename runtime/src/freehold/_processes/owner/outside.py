@@ -1,8 +1,8 @@
 """References pickled outside a Freehold call, or closed over by a function: they carry their owner.
 
-Nobody can know how often such bytes will be read, so what they name is held: for good by the process
-that pickled them (until its job ends), or, for a function's own references, as long as the function.
-Whoever unpickles them registers with the owner as for any reference.
+Nobody can know how often such bytes will be read, so what they name is held: for good by the
+process that pickled them (until its job ends), or, for a function's own references, as long as the
+function. Whoever unpickles them registers with the owner as for any reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Questions to the node manager and, through it, the control service; each blocks for its answer."""
+"""Questions to the node manager and, through it, the control service; each blocks for its
+answer."""
 
 from __future__ import annotations
 

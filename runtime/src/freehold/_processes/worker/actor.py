@@ -62,7 +62,7 @@ class ActorHost:
                 core.current.reset(token)
         except (ActorExit, AsyncioActorExit, SystemExit):
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told on, not swallowed
             return execution.error_reply(error).error
         finally:
             execution.held.clear()

@@ -1,6 +1,7 @@
 """One task, from its message to its reply: arguments in, user code, outputs out.
 
-The order matters for counting (`_core.ownership.borrowing`): references that came with the arguments
+The order matters for counting (`_core.ownership.borrowing`): references that came with the
+arguments
 are met before user code runs, and the reply names those still held after everything else that held
 them was let go.
 """
@@ -51,7 +52,8 @@ class Execution:
     """One task under way in this worker."""
 
     __slots__ = (
-        "context", "core", "held", "is_answering", "message", "name", "rows", "source", "started_ns",
+        "context", "core", "held", "is_answering", "message", "name", "rows", "source",
+        "started_ns",
     )  # fmt: skip
 
     def __init__(self, core: ClusterCore, source: Address, message: m.Run | m.Call) -> None:
@@ -243,7 +245,8 @@ class Execution:
         return answer
 
     def _describe(self, nested: list[ObjectRef[Any]], answer: m.DoneWith) -> m.Refs:
-        """References that leave in a result: handed over if they are ours, else held until taken."""
+        """References that leave in a result: handed over if they are ours, else held until
+        taken."""
         core = self.core
         with core.reactor.lock:
             return core.owner.handing.describe_result(nested, self.source, answer)
@@ -338,7 +341,7 @@ def run_function(execution: Execution, function: Callable[..., Any]) -> Any:
 def _blob(error: BaseException) -> bytes:
     try:
         blob = dumps(error)[0]
-    except Exception:  # an error must always arrive, as text if need be
+    except Exception:  # an error must always arrive, as text if need be  # noqa: BLE001
         blob = dumps(FreeholdError(f"{type(error).__name__}: {error}"))[0]
     return blob if isinstance(blob, bytes) else blob.join()
 

@@ -46,16 +46,19 @@ class MainLoop:
         service = self._service
         reactor = service.core.reactor
         queue = self.queue
-        while not service.is_ending and service.loop is self:
+        while self._is_current():
             if queue:
                 service.execute(*queue.popleft())
                 continue
             waiter = Waiter()
             with reactor.lock:
-                if queue or service.is_ending or service.loop is not self:
+                if queue or not self._is_current():
                     continue
                 self._idle = waiter
             reactor.wait(waiter)
+
+    def _is_current(self) -> bool:
+        return not self._service.is_ending and self._service.loop is self
 
     def send(self, source: Address, answer: Any) -> None:
         """Answer; at once if nothing else is to be run or the last send was a while ago.

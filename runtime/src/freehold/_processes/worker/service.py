@@ -37,7 +37,6 @@ from freehold._processes.worker.interrupts import Interrupts
 from freehold._processes.worker.loops import MainLoop, ThreadedLoop
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
-
 Attach = Callable[["WorkerCore", str], None]
 
 
@@ -273,7 +272,8 @@ class WorkerService:
     # ---- waiting ---------------------------------------------------------------------------------
 
     def _on_blocked(self, is_blocked: bool) -> None:
-        """A task here waits, or goes on: its CPU, and what was queued behind it, may serve others."""
+        """A task here waits, or goes on: its CPU, and what was queued behind it, may serve
+        others."""
         if not self._running:
             return  # a thread that a task left behind
         with self.core.reactor.lock:
@@ -286,7 +286,7 @@ class WorkerService:
                 self.core.owner.outbox.ask_node(m.Blocked(False))
             self.core.carry_out()
 
-    # ---- running (without the lock) ---------------------------------------------------------------
+    # ---- running (without the lock) ----------------------------------------------------------
 
     def execute(self, source: Address, message: Any) -> None:
         """Run one message from start to reply."""
@@ -308,12 +308,13 @@ class WorkerService:
             if self.core.is_dead is not None:
                 _end_fork(None)
             answer = execution.reply(result)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told on, not swallowed
             if self.core.pid != os.getpid():
                 _end_fork(error)
             answer = self._failed(execution, error)
             error = None  # type: ignore[assignment]
-        result = function = None
+        # A frame that lives on would hold what the reply says is let go.
+        result = function = None  # type: ignore[assignment]
         self.interrupts.running = None
         self._running.pop(place, None)
         if timer is not None:
@@ -391,7 +392,7 @@ class WorkerService:
             args, kwargs = execution.arguments()
             result = await self.actor.call_async(method, args, kwargs, execution)
             answer = execution.reply(result)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told on, not swallowed
             answer = self._failed(execution, error)
         finally:
             self.core.current.reset(token)
@@ -417,7 +418,7 @@ class WorkerService:
             )
         )
 
-    # ---- timeouts and ends -------------------------------------------------------------------------
+    # ---- timeouts and ends -------------------------------------------------------------------
 
     def _arm_timeout(self, execution: Execution) -> Timer | None:
         options = execution.message.options
@@ -481,7 +482,7 @@ class WorkerService:
         else:
             self.core.reactor.call_later(0.1, self._end_when_not_owning_later)
 
-    # ---- being an actor ----------------------------------------------------------------------------
+    # ---- being an actor ----------------------------------------------------------------------
 
     def _become_actor(self, source: Address, message: m.CreateActor) -> None:
         self.actor = self.core.host = ActorHost(self, message)
@@ -548,7 +549,7 @@ def _exit_code(error: SystemExit) -> int:
     """What Python would end with."""
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
-    print(error.code, file=sys.stderr)
+    print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself does
     return 1
 
 
