@@ -136,7 +136,7 @@ def beside_busy_thread(bench: Bench, variant: Variant) -> Sample:
             return (busy.turns - turns) / seconds
 
         busy.rate(BUSY_SLICE_S)
-        for pair in range(max(4, round(bench.seconds / BUSY_SLICE_S))):
+        for pair in range(max(6, round(bench.seconds / BUSY_SLICE_S))):
             if pair % 2:
                 with_calls = beside()
                 alone = busy.rate(BUSY_SLICE_S)

@@ -68,7 +68,17 @@ def _try(mutant: dict[str, str], copies: queue.SimpleQueue[Path]) -> tuple[int, 
             "PYTHONDONTWRITEBYTECODE": "1",
             "FREEHOLD_SIM_SEEDS": "300",
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "mutants_profile"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "mutants_profile",
+        ]
         command += ["-k", "not replays and not faults_happen", "--no-header", "--tb=line"]
         command += [str(ROOT / test) for test in LIST["tests"][mutant["tests"]]]
         done = subprocess.run(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.network import CONTROL
+
 from freehold._core import messages as m
 from freehold._core.actors import events as act
 from freehold._core.actors.directory import ActorDirectory
 from freehold._core.ids import Address, Location
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.machine import LeaseScheduler
-from tests.simulation.network import CONTROL
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

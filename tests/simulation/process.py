@@ -187,7 +187,9 @@ class SimProcess:
         self.carry_out()
         return refs
 
-    def put(self, context: Context, inside: list[ObjectRef[Any]], is_stored: bool) -> ObjectRef[Any]:
+    def put(
+        self, context: Context, inside: list[ObjectRef[Any]], is_stored: bool
+    ) -> ObjectRef[Any]:
         """Put a value that names itself by its id."""
         index, context.puts = context.puts, context.puts + 1
         blob = tag(object_id(context.task_id, (1 << 31) + index))

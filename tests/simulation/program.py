@@ -11,12 +11,12 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tests.simulation.process import Context, Failure, SimProcess, Steps, UserError, Value, tag
 
 from freehold._core.interface import TaskOptions
 from freehold._core.messages import ActorOptions
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.reference import ObjectRef
-from tests.simulation.process import Context, Failure, SimProcess, Steps, UserError, Value, tag
 
 if TYPE_CHECKING:
     from tests.simulation.process import Execution

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import pytest
-
 from tests.simulation.world import World
 
 SEEDS = int(os.environ.get("FREEHOLD_SIM_SEEDS", "200"))

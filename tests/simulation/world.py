@@ -15,11 +15,6 @@ import random
 from collections import Counter
 from typing import Any
 
-from freehold._core import messages as m
-from freehold._core.ids import Address, Location, root_task_id
-from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, Row
-from freehold._core.scheduling import events as ev
 from tests.simulation.network import CONTROL, Clock, Network
 from tests.simulation.nodes import SimControl, SimNode
 from tests.simulation.process import Context, Execution, SimProcess, SimWorker, tag
@@ -30,6 +25,12 @@ from tests.simulation.program import (
     driver_program,
     task_program,
 )
+
+from freehold._core import messages as m
+from freehold._core.ids import Address, Location, root_task_id
+from freehold._core.ownership.reference import ObjectRef
+from freehold._core.ownership.row import FAILED, Row
+from freehold._core.scheduling import events as ev
 
 NODES = ("0" * 32, "1" * 32)
 FAULTS_END_S = 3.0
@@ -254,7 +255,7 @@ class World:
     def _is_under_way(self, owner: Address, holder: Address) -> bool:
         """Whether the holder's handing over of objects has not reached the new owner yet."""
         way = self.network._ways.get((holder, owner))
-        return way is not None and bool(way.queue) or self._has_delayed_answer(holder)
+        return (way is not None and bool(way.queue)) or self._has_delayed_answer(holder)
 
     def _has_delayed_answer(self, holder: Address) -> bool:
         return bool(self.processes[holder].owner.borrowing._after)

@@ -269,7 +269,9 @@ class OwnerModel(RuleBasedStateMachine):
         reasons: dict[int, int] = {}
         for ref in self.refs:
             reasons[id(ref._row)] = reasons.get(id(ref._row), 0) + 1
-        for _, _, row, _ in {(who, id_, id(row)): (who, id_, row, i) for who, id_, row, i in self.borrows}.values():
+        for _, _, row, _ in {
+            (who, id_, id(row)): (who, id_, row, i) for who, id_, row, i in self.borrows
+        }.values():
             reasons[id(row)] = reasons.get(id(row), 0) + 1
         for row in rows:
             assert row.count >= reasons.get(id(row), 0), f"{row!r} is counted too low"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.ownership.owners import DRIVER, ROOT, WORKER, make_owner, put, said, submit
 
 from freehold._core import messages as m
 from freehold._core.interface import TaskOptions
@@ -14,7 +15,6 @@ from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING, READY
 from freehold.errors import ActorDiedError, ActorUnavailableError
-from tests.unit.ownership.owners import DRIVER, ROOT, WORKER, make_owner, put, said, submit
 
 
 @pytest.fixture

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from freehold._core import messages as m
-from freehold._core.ids import Address, child_task_id
-from freehold._core.limits import LATE_BORROW_S, LEASE_S
-from freehold._core.ownership.arguments import Given
-from freehold._core.ownership.row import FAILED, READY, REGISTERED
 from tests.unit.ownership.owners import (
     DRIVER,
     OTHER,
@@ -22,6 +17,12 @@ from tests.unit.ownership.owners import (
     said,
     submit,
 )
+
+from freehold._core import messages as m
+from freehold._core.ids import Address, child_task_id
+from freehold._core.limits import LATE_BORROW_S, LEASE_S
+from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.row import FAILED, READY, REGISTERED
 
 CRASH = m.ExitCause(None, 9)
 

@@ -5,13 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from freehold._core import messages as m
-from freehold._core.ids import Address
-from freehold._core.ownership.arguments import Given
-from freehold._core.ownership.owner import Owner
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY
-from freehold.errors import TaskCancelledError, WorkerCrashedError
 from tests.unit.ownership.owners import (
     NODE_MANAGER,
     OTHER,
@@ -24,6 +17,13 @@ from tests.unit.ownership.owners import (
     said,
     submit,
 )
+
+from freehold._core import messages as m
+from freehold._core.ids import Address
+from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.owner import Owner
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY
+from freehold.errors import TaskCancelledError, WorkerCrashedError
 
 CRASH = m.ExitCause(None, 9)
 

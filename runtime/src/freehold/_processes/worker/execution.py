@@ -249,7 +249,11 @@ class Execution:
         taken."""
         core = self.core
         with core.reactor.lock:
-            return core.owner.handing.describe_result(nested, self.source, answer)
+            described = core.owner.handing.describe_result(nested, self.source, answer)
+            # The store hears of a new owner before that owner does: killed in between, this process
+            # would take along what is not its own any more.
+            core.carry_out()
+            return described
 
     def error_reply(self, error: BaseException) -> m.Failed:
         """The message that answers with an exception."""
