@@ -82,7 +82,13 @@ def _try(mutant: dict[str, str], copies: queue.SimpleQueue[Path]) -> tuple[int, 
         command += ["-k", "not replays and not faults_happen", "--no-header", "--tb=line"]
         command += [str(ROOT / test) for test in LIST["tests"][mutant["tests"]]]
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
         return done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
     except subprocess.TimeoutExpired:

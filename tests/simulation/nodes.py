@@ -76,7 +76,7 @@ class SimNode:
         )
         self.handle(ev.NodeStarted())
 
-    # ---- the network's side --------------------------------------------------------------------
+    # ---- the network's side --------------------
 
     def receive(self, source: Address, message: Any) -> None:
         """A message of a process, of another node manager or of the control service."""
@@ -133,7 +133,7 @@ class SimNode:
     def _to(self, target: Address, message: Any) -> None:
         self.world.network.send(self.address, target, message)
 
-    # ---- the store -------------------------------------------------------------------------------
+    # ---- the store --------------------
 
     def _release(self, source: Address, message: m.RangeReleased) -> None:
         place = (message.segment, message.offset)
@@ -160,7 +160,7 @@ class SimNode:
                 del self.store.ranges[place]
                 self.store.released.add(place)
 
-    # ---- processes ---------------------------------------------------------------------------------
+    # ---- processes --------------------
 
     def process_exited(self, address: Address, cause: m.ExitCause) -> None:
         """A process of this node ended, and the node manager has seen it."""
@@ -179,7 +179,7 @@ class SimNode:
         self._free_owned(lambda owner: owner == message.address)
         self.handle(ev.OwnerGone(message.address))
 
-    # ---- the scheduler -----------------------------------------------------------------------------
+    # ---- the scheduler --------------------
 
     def handle(self, event: ev.SchedulingEvent) -> None:
         """Give the machine an event and carry out what it asks for."""

@@ -111,7 +111,7 @@ class SimProcess:
             m.ActorRegistered: lambda s, x, now: None,
         }
 
-    # ---- the network's side ----------------------------------------------------------------------
+    # ---- the network's side --------------------
 
     def receive(self, source: Address, message: Any) -> None:
         """A message arrived."""
@@ -167,7 +167,7 @@ class SimProcess:
         """Whether the process has not ended."""
         return self.world.network.receivers.get(self.address) is self
 
-    # ---- what programs do --------------------------------------------------------------------------
+    # ---- what programs do --------------------
 
     def run(self, steps: Steps, then: Any) -> None:
         """Drive a program; `then(result or exception)` at its end."""
@@ -397,7 +397,7 @@ class SimWorker(SimProcess):
                 self._return_unstarted(None)
             self.owner.outbox.ask_node(m.Blocked(is_blocked))
 
-    # ---- executing -----------------------------------------------------------------------------------
+    # ---- executing --------------------
 
     def _start_next(self) -> None:
         if self.running is None and self.queue and not self.is_ending:
@@ -480,7 +480,7 @@ class Execution:
         program = self.worker.world.program_of(self)
         return (yield from program(self, held, values))
 
-    # ---- the end ---------------------------------------------------------------------------------------
+    # ---- the end --------------------
 
     def _over(self, result: Any) -> None:
         worker, message = self.worker, self.message

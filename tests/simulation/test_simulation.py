@@ -42,7 +42,7 @@ def test_a_seed_replays_exactly() -> None:
 
 def test_faults_happen_and_are_survived() -> None:
     """The seeds do exercise crashes, a node's death and broken connections, not only calm."""
-    worlds = [World(seed) for seed in range(40)]
+    worlds = [World(seed) for seed in range(60)]
     for world in worlds:
         world.run()
     assert {world.faults for world in worlds} == {"none", "crash", "node", "reset"}

@@ -3,9 +3,9 @@
 `World(seed).run()` lets a driver and what it starts run on two nodes under delays and, by seed,
 crashes, a node's death and broken connections; then faults end and everything must come to rest.
 
-What is demanded (SIM-1 … SIM-5 in docs/invariants.md): every get ends, with the right value or with
-an error that a fault before it explains; nothing that a living process refers to is forgotten by
-its living owner or released under it; a task with `max_retries=0` begins once at the most; every
+What is demanded (SIM-1 … SIM-5 in docs/invariants.md): every get ends, with the right value or
+with an error that a fault before it explains; nothing that a living process refers to is forgotten
+by its living owner or released under it; a task with `max_retries=0` begins once at the most; every
 machine's own invariants hold after each event; and at rest nobody has a row, a lease or a range.
 """
 
@@ -66,7 +66,7 @@ class World:
         self.once: set[tuple[Address, int]] = set()
         self._checks = 0
 
-    # ---- running -----------------------------------------------------------------------------------
+    # ---- running --------------------
 
     def run(self) -> None:
         """Run to rest and judge."""
@@ -83,7 +83,7 @@ class World:
             self.clock.after(rng.random() * 0.2, lambda s=steps: driver.run(s, self._thread_ended))
         if self.faults != "none":
             for _ in range(self.rng.randint(1, 4)):
-                self.clock.at(self.rng.random() ** 2 * FAULTS_END_S, self._fault)
+                self.clock.at(self.rng.random() ** 2 * 1.5, self._fault)
         while self.clock.step(REST_S):
             assert self.clock.events < MAX_EVENTS, "the cluster does not come to rest"
             if self.finished == self.threads and self.clock.now > FAULTS_END_S + 60.0:
@@ -114,7 +114,7 @@ class World:
         """The nodes that are up."""
         return [n for n in self.nodes.values() if self.network.receivers.get(n.address) is n]
 
-    # ---- faults --------------------------------------------------------------------------------------
+    # ---- faults --------------------
 
     def note_fault(self) -> None:
         """From now on some errors are legitimate."""
@@ -165,7 +165,7 @@ class World:
             self.network.remove(process.address)
         self.network.remove(node.address)
 
-    # ---- programs ------------------------------------------------------------------------------------
+    # ---- programs --------------------
 
     def rng_of(self, name: bytes) -> random.Random:
         """The randomness of a task's program: the same each time it is executed."""
@@ -175,7 +175,7 @@ class World:
         """What an execution runs."""
         return task_program if type(execution.message) is m.Run else actor_program
 
-    # ---- judging -------------------------------------------------------------------------------------
+    # ---- judging --------------------
 
     def note_start(self, execution: Execution) -> None:
         """User code begins to run."""
@@ -286,8 +286,8 @@ class World:
     def _are_cycles(self, living: list[SimProcess]) -> bool:
         """Whether all that is left are values that refer to each other and nobody else to them.
 
-        Counting cannot end those. They come about when actors hand on what they keep, and when a task
-        was executed again and did not do
+        Counting cannot end those. They come about when actors hand on what they keep, and when a
+        task was executed again and did not do
         the same: an object of its second execution may hold one of the first, and the reverse.
         """
         if all(count == 1 for count in self.starts.values()) and not self.has_deadlocks:

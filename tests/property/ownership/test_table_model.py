@@ -53,7 +53,7 @@ class OwnerModel(RuleBasedStateMachine):
         self.borrows: list[tuple[Address, bytes, Row, int]] = []
         self.stored: dict[tuple[str, int], str] = {}
 
-    # ---- carrying out --------------------------------------------------------------------------
+    # ---- carrying out --------------------
 
     def _carry_out(self) -> None:
         self.owner.settle(self.now)
@@ -81,7 +81,7 @@ class OwnerModel(RuleBasedStateMachine):
     def _pick(self, data: Any, things: list[Any]) -> Any:
         return things[data.draw(st.integers(0, len(things) - 1))]
 
-    # ---- the user --------------------------------------------------------------------------------
+    # ---- the user --------------------
 
     @rule(
         data=st.data(),
@@ -143,7 +143,7 @@ class OwnerModel(RuleBasedStateMachine):
             self.owner.await_row(ref._row, object(), self.now)
             self._carry_out()
 
-    # ---- node manager and workers -----------------------------------------------------------------
+    # ---- node manager and workers --------------------
 
     @precondition(lambda self: len(self.owner.leasing.leases) < 3)
     @rule()
@@ -170,7 +170,7 @@ class OwnerModel(RuleBasedStateMachine):
         """A worker ends its oldest task."""
         worker = self._pick(data, sorted({at for at, _, _ in self.sent.values()}))
         key = self._oldest(worker)
-        _, run, row = self.sent.pop(key)
+        _, run, _ = self.sent.pop(key)
         count = run.num_returns
         if how in ("fail", "retriable"):
             failed = m.Failed(key, run.attempt, 5, "user", b"error", how == "retriable")
@@ -236,7 +236,7 @@ class OwnerModel(RuleBasedStateMachine):
             self.owner.on_failed(worker, failed, self.now)
             self._carry_out()
 
-    # ---- borrowers ---------------------------------------------------------------------------------
+    # ---- borrowers --------------------
 
     @precondition(lambda self: self.refs)
     @rule(data=st.data(), who=st.sampled_from(BORROWERS))
@@ -259,7 +259,7 @@ class OwnerModel(RuleBasedStateMachine):
         self.owner.borrowing.on_return(who, m.Return(id_))
         self._carry_out()
 
-    # ---- what must hold ------------------------------------------------------------------------------
+    # ---- what must hold --------------------
 
     @invariant()
     def counts_agree(self) -> None:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
-from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
+from freehold._core.ownership.row import LOST, PENDING, Row
 from freehold._io.reactor import Reactor, Timer, Waiter
 from freehold._io.references import reduce_reference
 from freehold._io.shm import Arena
@@ -40,11 +39,6 @@ from freehold.errors import (
 if TYPE_CHECKING:
     pass
 
-_PLAIN = Given()
-_STATUS = {PENDING: "pending", LOST: "pending", READY: "ready", FAILED: "failed"}
-_DROPS_PER_DRAIN = 512
-_SUBMITS_PER_POLL = 64
-_ROOM_CHECK_S = 0.02
 
 
 class CoreBase:
@@ -212,8 +206,7 @@ class CoreBase:
             why = reason or "the node process ended"
             self.die(ClusterDiedError(cluster=self.cluster, reason=why))
             return
-        self.owner.leasing.on_worker_unreachable(peer, now)
-        self.owner.actors.on_unreachable(peer, now)
+        self.owner.on_disconnected(peer, now)
 
     def _on_lease_revoked(self, source: Address, message: m.LeaseRevoked, now: float) -> None:
         # What the worker said before it ended may still be in its socket: that counts first.

@@ -7,8 +7,6 @@ from typing import Any
 
 from freehold._core import messages as m
 from freehold._core.interface import ActorRequest, TaskOptions
-from freehold._core.ownership.actor_calls import DEAD, PENDING_ACTOR
-from freehold._core.ownership.borrowing import split_ids
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
 from freehold._core.ownership.table import ACTOR_HANDLE
@@ -18,7 +16,6 @@ from freehold._processes.owner.context import Context
 from freehold._processes.owner.core import _PLAIN, OwnerCore, _references
 from freehold._processes.owner.failures import check_given
 from freehold._processes.owner.packing import pack
-from freehold.errors import FreeholdError
 
 
 class ClusterCore(OwnerCore):
@@ -225,6 +222,3 @@ class ClusterCore(OwnerCore):
                 for task in self.owner.leasing.unfinished()
             ]
         return sorted([*answer.events, *pending])
-
-
-__all__ = ["DEAD", "PENDING_ACTOR", "ClusterCore", "FreeholdError", "split_ids"]

@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address, Location, root_task_id
-from freehold._core.interface import ActorRequest, FunctionEntry, TaskOptions
+from freehold._core.interface import FunctionEntry, TaskOptions
 from freehold._core.limits import INLINE_OUTPUT_BYTES, PENDING_PROGRESS_S
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.generator import ObjectRefGenerator
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
 from freehold._io.reactor import Waiter
-from freehold._io.serialization import Parts, dumps, dumps_function, loads
+from freehold._io.serialization import dumps, dumps_function, loads
 from freehold._io.shm import Arena
 from freehold._processes.owner.base import CoreBase
 from freehold._processes.owner.context import Context
@@ -384,6 +384,3 @@ def _resolved(refs: list[ObjectRef[Any]], count: int) -> list[int]:
             if len(found) >= count:
                 break
     return found
-
-
-__all__ = ["ActorRequest", "OwnerCore", "Parts"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
-from freehold._core.interface import TaskOptions
 from freehold._core.ownership.row import Row
 from freehold._io.serialization import loads
 from freehold._processes.worker.execution import ActorExit, Execution
@@ -143,6 +142,3 @@ class ActorHost:
         """The process ends in an orderly way: the instance goes while it still can clean up."""
         self._methods.clear()
         self.instance = None
-
-
-__all__ = ["ActorHost", "TaskOptions"]

@@ -8,14 +8,13 @@ them was let go.
 
 from __future__ import annotations
 
-import sys
 import time
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
-from freehold._core.ids import Address, Location
+from freehold._core.ids import Address
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import READY, Row
@@ -321,25 +320,23 @@ class Execution:
         with core.reactor.lock:
             core.storage.drain()
             core.owner.table.drain_drops()
-            kept = core.owner.borrowing.kept(self.rows, self.source)
-            if kept is not None:
-                if type(answer) is m.Done:
-                    output = m.Output(answer.blob)
-                    answer = m.DoneWith(answer.key, answer.attempt, answer.run_us, [output])
-                answer.kept = kept  # type: ignore[union-attr]
-            core.owner.borrowing.after_rows(self.rows, lambda: send(answer))
+            core.owner.borrowing.finish(
+                self.rows, self.source, lambda kept: send(_with_kept(answer, kept))
+            )
             core.carry_out()
 
 
-def run_function(execution: Execution, function: Callable[..., Any]) -> Any:
-    """Run user code in the task's context; the only frame of ours a traceback begins with."""
-    args, kwargs = execution.arguments()
-    core = execution.core
-    token = core.current.set(execution.context)
-    try:
-        return function(*args, **kwargs)
-    finally:
-        core.current.reset(token)
+def _with_kept(
+    answer: m.Done | m.DoneWith | m.Failed, kept: list[bytes] | None
+) -> m.Done | m.DoneWith | m.Failed:
+    """The answer, with the references of the arguments that remain here."""
+    if kept is None:
+        return answer
+    if isinstance(answer, m.Done):
+        output = m.Output(answer.blob)
+        answer = m.DoneWith(answer.key, answer.attempt, answer.run_us, [output])
+    answer.kept = kept
+    return answer
 
 
 def _blob(error: BaseException) -> bytes:
@@ -348,6 +345,3 @@ def _blob(error: BaseException) -> bytes:
     except Exception:  # an error must always arrive, as text if need be  # noqa: BLE001
         blob = dumps(FreeholdError(f"{type(error).__name__}: {error}"))[0]
     return blob if isinstance(blob, bytes) else blob.join()
-
-
-__all__ = ["Execution", "Location", "run_function", "sys"]

@@ -29,7 +29,6 @@ from freehold._io.signals import SignalGate, interruptible
 from freehold._io.zygote_protocol import WorkerStart
 from freehold._processes.owner.attach import report
 from freehold._processes.owner.cluster import ClusterCore
-from freehold._processes.owner.context import Context
 from freehold._processes.owner.forks import watch_forks
 from freehold._processes.worker.actor import ActorHost
 from freehold._processes.worker.execution import ActorExit, Execution
@@ -551,6 +550,3 @@ def _exit_code(error: SystemExit) -> int:
         return (error.code or 0) & 0xFF
     print(error.code, file=sys.stderr)  # noqa: T201 - as Python itself does
     return 1
-
-
-__all__ = ["Context", "WorkerService", "WorkerStart", "run_worker"]
