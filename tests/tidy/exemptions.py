@@ -18,6 +18,6 @@ ENVIRONMENT: dict[str, str] = {
 
 # Modules that no other module imports, beside entry points and public paths.
 UNIMPORTED: dict[str, str] = {
-    "runtime/src/freehold/_api/worker.py": "named by the node's setting `worker`, run by the zygote",
+    "runtime/src/freehold/_api/worker.py": "named by the setting `worker`, run by the zygote",
     "runtime/src/freehold/cli/settings.py": "sub-commands are found by pkgutil",
 }

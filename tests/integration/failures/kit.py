@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+
 from freehold.testing import eventually
 
 WITHIN_S = 5.0

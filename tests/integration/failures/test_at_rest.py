@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import freehold
 import psutil
-from freehold.testing import eventually
-
 from tests.integration.failures.kit import node_of
+
+import freehold
+from freehold.testing import eventually
 
 TASKS, SMALL, LARGE, ACTORS = 20_000, 1_500, 500, 20
 GROWTH = 1.1

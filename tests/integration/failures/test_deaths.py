@@ -9,12 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import freehold
 import psutil
 import pytest
-from freehold.exceptions import ClusterDiedError, FreeholdError
-from freehold.testing import LocalCluster, eventually
-
 from tests.integration.failures.kit import (
     WITHIN_S,
     Script,
@@ -26,6 +22,10 @@ from tests.integration.failures.kit import (
     sessions,
     zygotes_of,
 )
+
+import freehold
+from freehold.exceptions import ClusterDiedError, FreeholdError
+from freehold.testing import LocalCluster, eventually
 
 BUSY_DRIVER = """
 import subprocess

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import freehold
 import pytest
-from freehold.testing import eventually
-
 from tests.integration.failures.kit import WITHIN_S, Script, family, gone, sessions
+
+import freehold
+from freehold.testing import eventually
 
 pytestmark = pytest.mark.module_cluster
 
@@ -123,9 +120,9 @@ def test_references_dropped_in_a_fork_stay_the_parents() -> None:
 
 
 def test_values_got_before_a_fork_can_be_read_in_it() -> None:
-    import numpy
+    import numpy as np
 
-    array = freehold.get(freehold.put(numpy.arange(1_000_000)))
+    array = freehold.get(freehold.put(np.arange(1_000_000)))
     assert in_child(lambda: int(array.sum())) == str(int(array.sum()))
 
 

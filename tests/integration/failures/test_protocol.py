@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import freehold
 import msgspec
 import pytest
+
+import freehold
 from freehold._api import state
 from freehold._core import messages as m
 from freehold._core.ids import Address

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import freehold
 import pytest
 from click.testing import CliRunner
+
+import freehold
 from freehold._processes.node.settings import NodeSettings
 from freehold.cli.settings import command
 from freehold.exceptions import SettingsError
@@ -38,7 +39,7 @@ def test_a_bad_variable_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch
         freehold.init()
     monkeypatch.delenv("FREEHOLD_NUM_CPU")
     monkeypatch.setenv("FREEHOLD_NUM_CPUS", "many")
-    with pytest.raises(SettingsError, match="FREEHOLD_NUM_CPUS.*'many'"):
+    with pytest.raises(SettingsError, match=r"FREEHOLD_NUM_CPUS.*'many'"):
         freehold.init()
 
 

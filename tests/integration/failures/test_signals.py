@@ -13,12 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import freehold
 import pytest
+from tests.integration.failures.kit import Script, family, nothing_left
+
+import freehold
 from freehold.exceptions import GetTimeoutError
 from freehold.testing import eventually
-
-from tests.integration.failures.kit import Script, family, nothing_left
 
 
 class AlarmError(Exception):

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import freehold
 import pytest
+
+import freehold
 from freehold.testing import eventually
 
 pytestmark = pytest.mark.module_cluster
@@ -191,7 +192,7 @@ class Cycle:
 class Reborn:
     """Calls the runtime where it may hardly stand it."""
 
-    seen: list[Any] = []  # noqa: RUF012
+    seen: list[Any] = []
 
     def __init__(self, ref: Any) -> None:
         self.me = self

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import freehold
 import pytest
+from tests.integration.failures.kit import WITHIN_S, gone, is_alive, node_of
+
+import freehold
 from freehold.exceptions import (
     TaskCancelledError,
     TaskError,
@@ -20,8 +22,6 @@ from freehold.exceptions import (
     WorkerCrashedError,
 )
 from freehold.testing import eventually
-
-from tests.integration.failures.kit import WITHIN_S, gone, is_alive, node_of
 
 pytestmark = pytest.mark.module_cluster
 
