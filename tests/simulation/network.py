@@ -141,14 +141,15 @@ class Network:
             way.queue.pop()
             self.lost += 1
 
-    def remove(self, address: Address) -> None:
-        """A process ended: what it sent last may be lost, and its peers see the end."""
+    def remove(self, address: Address, is_clean: bool = False) -> None:
+        """A process ended: unless cleanly, what it sent last may be lost; its peers see the end."""
         self.receivers.pop(address, None)
         for pair in list(self._ways):
             if pair[1] == address:
                 del self._ways[pair]
             elif pair[0] == address:
-                self._cut(pair)
+                if not is_clean:
+                    self._cut(pair)
                 if pair[1] in self.receivers:
                     self._plan(address, pair[1], None, towards=pair[1])
 

@@ -154,7 +154,7 @@ class World:
             self._end(worker, m.ExitCause(0))
 
     def _end(self, process: SimProcess, cause: m.ExitCause) -> None:
-        self.network.remove(process.address)
+        self.network.remove(process.address, is_clean=cause.code == 0)
         node = self.nodes[process.address.node]
         delay = self.rng.random() * 0.01
         self.clock.after(delay, lambda: node.process_exited(process.address, cause))

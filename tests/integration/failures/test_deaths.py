@@ -187,8 +187,8 @@ def test_a_dead_cluster_is_told_by_every_call_and_can_be_replaced(tmp_path: Path
         def wait_in_thread(pending: Any = pending, told: list[BaseException] = told) -> None:
             try:
                 freehold.get(pending)
-            except FreeholdError as error:
-                told.append(error)
+            except FreeholdError as failure:
+                told.append(failure)
 
         threads = [threading.Thread(target=wait_in_thread) for _ in range(3)]
         for thread in threads:

@@ -123,9 +123,8 @@ class StoreMachine:
             self._segments,
             self._replicas,
             self._budget,
-            dying_ranges=len(self._dying.waiting),
-            ignored_events=self._ignored,
-            waiters=self._queue.snapshot(),
+            self._queue.snapshot(),
+            (len(self._dying.waiting), self._ignored),
         )
 
     def use(self) -> ev.StoreUse:

@@ -23,12 +23,10 @@ def take_snapshot(
     segments: SegmentTable,
     replicas: ReplicaTable,
     budget: Budget,
-    *,
-    dying_ranges: int,
-    ignored_events: int,
     waiters: tuple[WaiterSnapshot, ...],
+    counts: tuple[int, int],
 ) -> StoreSnapshot:
-    """The store's figures at this moment."""
+    """The store's figures at this moment; `counts` are those of dying ranges, ignored events."""
     stats = allocator.stats()
     opened = [segment for segment in segments.by_number.values() if not segment.is_closed]
     cached = sum(allocator.rounded(replica.size) for replica in replicas.idle.values())
@@ -48,8 +46,8 @@ def take_snapshot(
         open_slabs=sum(segment.is_slab for segment in opened),
         ranges=sum(len(segment.ranges) for segment in segments.by_number.values()),
         reads=sum(segments.reads.values()),
-        dying_ranges=dying_ranges,
-        ignored_events=ignored_events,
+        dying_ranges=counts[0],
+        ignored_events=counts[1],
         owners=segments.holdings(),
         waiters=waiters,
     )
