@@ -69,8 +69,8 @@ PENDING_PROGRESS_S = 60.0
 """A submit that waits for pending tasks to let go of memory gives up when none does for this
 long."""
 
-TASK_EVENTS = 10_000
-"""Task events that a process keeps in its ring."""
+TASK_EVENTS = 2_000
+"""Tasks that a process keeps the events of: a quarter of a kilobyte each, and a worker is small."""
 
 EXIT_LOG_LINES = 20
 """Last lines of a worker's output that its death is reported with."""

@@ -136,6 +136,8 @@ class Leasing:
 
     def on_infeasible(self, source: Address, message: LeaseInfeasible, now: float) -> None:
         """No node can ever run this shape: its tasks fail."""
+        if message.key >= len(self.by_key):
+            return  # not ours: a key that this process never asked with
         queue = self.by_key[message.key]
         counts = queue.outstanding.setdefault(source.node, [0, 0])
         counts[1] = counts[0]
