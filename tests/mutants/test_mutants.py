@@ -66,7 +66,7 @@ def _try(mutant: dict[str, str], copies: queue.SimpleQueue[Path]) -> tuple[int, 
         environment = os.environ | {
             "PYTHONPATH": str(copy),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "FREEHOLD_SIM_SEEDS": "300",
+            "FREEHOLD_SIM_SEEDS": "1500",
         }
         command = [
             sys.executable,

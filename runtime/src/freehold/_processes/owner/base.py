@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     pass
 
 
-
 class CoreBase:
     """The part of a driver's or worker's core that knows no user call.
 
