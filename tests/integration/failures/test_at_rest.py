@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ GROWTH = 1.1
 @freehold.remote
 def double(number: int) -> int:
     return 2 * number
+
+
+@freehold.remote
+def busy() -> int:
+    """Long enough for a second worker: both then have their connection to the driver."""
+    time.sleep(0.3)
+    return os.getpid()
 
 
 @freehold.remote
@@ -65,6 +73,7 @@ def descriptors(pid: int) -> int:
 
 def at_rest(node: int) -> dict[str, Any]:
     """What there is once nothing is under way, idle workers have gone and slabs were closed."""
+    eventually(lambda: len(set(freehold.get([busy.remote(), busy.remote()]))) == 2)
     gc.collect()
     total = freehold.cluster_resources()
     eventually(lambda: freehold.available_resources() == total, timeout_s=15)

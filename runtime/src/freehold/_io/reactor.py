@@ -21,6 +21,7 @@ background thread.
 
 from __future__ import annotations
 
+import gc
 import heapq
 import os
 import select
@@ -92,6 +93,49 @@ class Timer:
         self.is_cancelled = True
 
 
+class CoreLock:
+    """The lock of a process's core; while it is held, the garbage collector rests.
+
+    A collection runs finalizers of the user's wherever it happens to strike. One that calls the
+    runtime (`freehold.kill` in a `__del__`) would wait for the lock that its own thread holds.
+    """
+
+    __slots__ = ("_acquire", "_release", "_rests")
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self._acquire = lock.acquire
+        self._release = lock.release
+        self._rests = False
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether its holder has put the collector to rest."""
+        return self._rests
+
+    def acquire(self) -> None:
+        """Take the lock; waits for it."""
+        self._acquire()
+        if gc.isenabled():
+            self._rests = True
+            gc.disable()
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._rests:
+            self._rests = False
+            gc.enable()
+        self._release()
+
+    __enter__ = acquire
+
+    def __exit__(self, *_error: object) -> None:
+        if self._rests:
+            self._rests = False
+            gc.enable()
+        self._release()
+
+
 _main_ident = threading.main_thread().ident
 _BACKGROUND = Waiter()
 _MAIN = Waiter()
@@ -102,7 +146,7 @@ class Reactor:
     """epoll, timers and unsent messages of one process, and who runs them."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = CoreLock()
         self.dirty: list[Flushable] = []
         self.on_tick: Callable[[], None] | None = None
         """Called under the lock by whoever leads, after each batch of events (drains drops)."""
@@ -267,7 +311,9 @@ class Reactor:
         """In a forked child: never wake or wait, the descriptors are the parent's too."""
         self._is_asleep = self._is_attached = False
         self.on_tick = None
-        self.lock = threading.Lock()
+        if self.lock.is_resting:
+            gc.enable()  # the thread that held the lock is not here to do it
+        self.lock = CoreLock()
 
     def close(self) -> None:
         """Give back the descriptors; after `stop()`."""

@@ -47,7 +47,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     long."""
 
     touch_ahead: bool = False
-    """Whether fresh memory of the store is touched in the background while objects are made."""
+    """Whether fresh memory of the store, up to `touched_free_bytes`, is touched in the background
+    while objects are made. Off, because it takes a CPU from a producer that never pauses: ten puts
+    of 100 MB one behind the other took 378 ms with it, 355 ms without (2 cores, all new memory).
+    With 100 ms between them it pays: 286 ms in all instead of 355, 25 ms a put instead of 36."""
 
     replica_keep_s: float = 30.0
     """Seconds an unused copy of another node's object is kept; a node at rest holds none."""
