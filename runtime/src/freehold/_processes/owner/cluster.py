@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from freehold._core import messages as m
+from freehold._core.ids import child_task_id
 from freehold._core.interface import ActorRequest, TaskOptions
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
@@ -16,6 +17,9 @@ from freehold._processes.owner.context import Context
 from freehold._processes.owner.core import _PLAIN, OwnerCore, _references
 from freehold._processes.owner.failures import check_given
 from freehold._processes.owner.packing import pack
+
+_RETRIED = 1 << 63
+"""Above every index of a child: what actors of a task's later attempts are derived from."""
 
 
 class ClusterCore(OwnerCore):
@@ -42,7 +46,11 @@ class ClusterCore(OwnerCore):
             self.check_alive()
             index = context.children
             context.children = index + 1
-            row = self.owner.table.new_actor(context.task_id, index)
+            parent = context.task_id
+            if context.attempt:
+                # Calls of a dead attempt's actor must not meet this one's: it is another actor.
+                parent = child_task_id(parent, _RETRIED + context.attempt)
+            row = self.owner.table.new_actor(parent, index)
             self.owner.table.expose(row, 0)
             number, waiter = self.requests.start()
             spec = (

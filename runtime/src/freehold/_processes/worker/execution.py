@@ -17,7 +17,7 @@ from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import READY, Row
+from freehold._core.ownership.row import Row
 from freehold._io.serialization import Parts, dumps, loads
 from freehold._processes.owner.context import Context
 from freehold.errors import (
@@ -121,8 +121,8 @@ class Execution:
         row = ref._row
         core = self.core
         with core.reactor.lock:
-            if row.state != READY:
-                row.state, row.value = READY, arg.location
+            core.owner.learn_location(row, arg.location, time.monotonic())
+            core.carry_out()
         location = arg.location
         if location.node == core.node_id:
             with core.reactor.lock:

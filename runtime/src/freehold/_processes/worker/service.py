@@ -193,6 +193,10 @@ class WorkerService:
         if self._is_leaving:
             self.core.owner.outbox.send(source, m.TasksReturned([message.key], True), True)
             return
+        if self._is_blocked and self.actor is None and type(message) is m.Run:
+            # It crossed our return of what had not started; the running task may wait for it.
+            self.core.owner.outbox.send(source, m.TasksReturned([message.key]), True)
+            return
         self.loop.push((source, message))
 
     def _on_define(self, source: Address, message: m.DefineFunction, now: float) -> None:
