@@ -264,6 +264,7 @@ def maps_of_arena() -> int:
 
 def test_twenty_clusters_one_after_another_leak_nothing() -> None:
     states = []
+    threads = psutil.Process().num_threads()
     for cycle in range(20):
         freehold.init(num_cpus=1, object_store_memory=32 << 20)
         ref = freehold.put(bytes(1 << 20))
@@ -275,6 +276,8 @@ def test_twenty_clusters_one_after_another_leak_nothing() -> None:
                 freehold.get(sleep_until.remote("/never"), timeout=WITHIN_S)
         del ref
         freehold.shutdown()
+        # A joined thread is the kernel's for a moment longer.
+        eventually(lambda: psutil.Process().num_threads() == threads, timeout_s=2)
         states.append((*own_state(), maps_of_arena()))
     assert set(states[1:]) == {states[1]}
 
