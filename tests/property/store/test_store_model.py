@@ -276,7 +276,8 @@ class StoreModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def start_read(self, data: st.DataObject) -> None:
         number, value = data.draw(st.sampled_from(self.unreleased()))
-        value.reads += 1
+        # What its writer had not announced when it ended is not there for another reader.
+        value.reads += value.is_sealed or self.extents[number].is_open
         self.send(ev.ReadStarted(number, value.offset))
 
     def being_read(self) -> list[tuple[int, Value]]:
