@@ -345,12 +345,13 @@ class StoreModel(RuleBasedStateMachine):
     @rule(data=st.data(), is_node=st.booleans())
     def owner_dies(self, data: st.DataObject, is_node: bool) -> None:
         owner = data.draw(st.sampled_from(self.owners))
-        dying = [o for o in self.owners if o == owner or (is_node and o.node == owner.node)]
+        node = [o for o in self.owners if o.node == owner.node]
+        dying = [o for o in node if is_node and o.incarnation <= owner.incarnation] or [owner]
         self.dead += dying
         self.owners = [o for o in self.owners if o not in dying]
         while len(self.owners) < 2:
             self.last_owner += 1
-            incarnation = sum(o.node == "c" for o in self.dead)
+            incarnation = 1 + max([o.incarnation for o in self.dead if o.node == "c"], default=0)
             self.owners.append(Address("c", self.last_owner, incarnation))
         died = ev.OwnerNodeDied(owner.node, owner.incarnation) if is_node else ev.OwnerDied(owner)
         self.send(died)
