@@ -77,6 +77,3 @@ EXIT_LOG_LINES = 20
 
 CANCEL_GRACE_S = 2.0
 """After a timed-out task was interrupted, the time it has to end before its worker is killed."""
-
-STORY_EVENTS = 16
-"""Last events of an object told by an `InvariantError`."""

@@ -22,7 +22,6 @@ import stat
 from freehold._core.ids import Address
 
 LOCK_NAME = "lock"
-ATTACH_NAME = "attach.sock"
 LOGS_NAME = "logs"
 
 
@@ -38,7 +37,6 @@ class SessionFolder:
         self.path = path
         self.node_path = os.path.join(path, node[:8])
         self.logs_path = os.path.join(self.node_path, LOGS_NAME)
-        self.attach_path = os.path.join(self.node_path, ATTACH_NAME)
         self._lock_fd = -1
 
     def socket_path(self, address: Address) -> str:

@@ -43,7 +43,6 @@ class LeaseDemand(Message, tag=42):
     wanted: int
     backlog: int
     spilled: bool = False
-    parent_lease: int = 0
 
 
 class LeaseGranted(Message, tag=43):

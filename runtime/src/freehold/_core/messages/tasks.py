@@ -87,12 +87,6 @@ class TakenResult(Message, tag=15):
     key: int
 
 
-class LeaseEnded(Message, tag=16):
-    """The owner gave the lease back: what it defined on this connection may be forgotten."""
-
-    lease: int
-
-
 class LeaseBegan(Message, tag=17):
     """The receiver is leased to the sender: what the tasks that follow run on."""
 

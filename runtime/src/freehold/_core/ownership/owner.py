@@ -204,7 +204,7 @@ class Owner:
         row.is_dynamic = message.dynamic
         met: list[ObjectRef[Any]] = []
         for adopted in message.adopted or ():
-            met += self.recovery.adopt(adopted, source, task)
+            met += self.recovery.adopt(adopted, source)
         nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
         values: list[Any] | Packed
         outputs: dict[int, Refs | None]

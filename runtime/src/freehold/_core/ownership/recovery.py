@@ -85,14 +85,14 @@ class Recovery:
             lost = Resolve(row.object_id(0), location)
             self._owner.outbox.send(row.info.address, lost, True)
 
-    def adopt(self, adopted: Adopted, source: Address, creator: Task) -> list[ObjectRef[Any]]:
+    def adopt(self, adopted: Adopted, source: Address) -> list[ObjectRef[Any]]:
         """Own from now on what the finishing worker owned and returned to us.
 
         Returns the references inside it, which the worker holds until we have registered for them.
         """
         owner = self._owner
         known = owner.table.by_id.get(adopted.id)
-        row = known[0] if known is not None else owner.table.new_adopted(adopted.id, creator)
+        row = known[0] if known is not None else owner.table.new_adopted(adopted.id)
         if row.info is not None:
             # We borrowed it from the worker before: the same row is the owner's now.
             if row.borrow_count:

@@ -102,11 +102,8 @@ class OwnershipTable:
         row.value = ACTOR_HANDLE
         return row
 
-    def new_adopted(self, id_: bytes, creator: Task | None) -> Row:
-        """The row of an object taken over from the worker that made it, nothing counted yet.
-
-        `creator` is the task whose execution made it, kept because executing it again would.
-        """
+    def new_adopted(self, id_: bytes) -> Row:
+        """The row of an object taken over from the worker that made it, nothing counted yet."""
         row = Row(self, -1)
         row.task_id_, row.first_index = split_object_id(id_)
         self.by_id[id_] = (row, 0)

@@ -86,7 +86,6 @@ class CoreBase:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self.reactor.on_tick = self._on_tick
-        self.kick = self.reactor.kick  # type: ignore[method-assign]
         self.handlers: dict[type, Callable[[Address, Any, float], None]] = self._handlers()
 
     # ---- messages (under the lock) -------------------------------------------------------------
@@ -242,9 +241,6 @@ class CoreBase:
         """Raise what ended this core, if something did."""
         if self.is_dead is not None:
             raise self.is_dead.with_traceback(None)  # or each raise adds to it
-
-    def kick(self) -> None:
-        """Wake the leader (replaced by the reactor's own method)."""
 
     # ---- waiting (without the lock) --------------------------------------------------------------
 

@@ -153,7 +153,8 @@ class Storage:
         key = (location.segment, location.offset)
         if not is_copy:
             self._views[key] = self._views.get(key, 0) + 1
-        ended, entry, kick = self._ended_views, (row, index, location, is_copy), self.core.kick
+        ended, entry = self._ended_views, (row, index, location, is_copy)
+        kick = self.core.reactor.kick
 
         def on_release() -> None:
             ended.append(entry)
