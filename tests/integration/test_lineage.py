@@ -286,3 +286,23 @@ def test_a_lost_object_is_never_waited_for(two: LocalCluster) -> None:
 @freehold.remote
 def never() -> None:
     eventually(lambda: False, timeout_s=60)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "returned"])
+def test_what_the_driver_took_over_with_a_result_comes_back(
+    two: LocalCluster, kind: str, tmp_path: Path
+) -> None:
+    """References in a result are the caller's own; their task makes them again if they are lost."""
+    path = str(tmp_path / "runs")
+
+    @freehold.remote(num_cpus=0, num_returns="dynamic" if kind == "dynamic" else 1)
+    def generate() -> Any:
+        with open(path, "ab", buffering=0) as file:
+            file.write(b"x")
+        arrays = [np.full(BIG, i, dtype=np.uint8) for i in range(4)]
+        return arrays if kind == "dynamic" else [freehold.put(array) for array in arrays]
+
+    refs = list(freehold.get(generate.options(resources=FAR).remote(), timeout=20))
+    lose_far(two)
+    assert [int(freehold.get(ref, timeout=40)[0]) for ref in refs] == [0, 1, 2, 3]
+    assert runs(path) == 2

@@ -17,6 +17,7 @@ from freehold._core.ids import Address, Location, child_task_id, object_id
 from freehold._core.interface import FunctionEntry, TaskOptions
 from freehold._core.limits import INLINE_OUTPUTS
 from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.origins import Origin, with_outputs
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, Row
@@ -69,6 +70,15 @@ class Context:
         self.attempt = attempt
         self.children = 0
         self.puts = 0
+        self.begin: Any = None
+        """Makes its origin; None for what cannot be executed again."""
+        self.origin: Origin | None = None
+
+    def maker(self) -> bytes:
+        """The id under which it makes something now."""
+        if self.origin is None and self.begin is not None:
+            self.origin = self.begin()
+        return self.task_id
 
     def next_child(self) -> int:
         self.children += 1
@@ -98,6 +108,11 @@ class SimProcess:
             m.Borrowed: lambda s, x, now: owner.borrowing.on_borrowed(s, x),
             m.Return: lambda s, x, now: owner.borrowing.on_return(s, x),
             m.TakenResult: lambda s, x, now: owner.handing.taken(s, x.key),
+            m.Orphaned: lambda s, x, now: owner.supervision.on_orphaned(s, x),
+            m.OwningEnded: lambda s, x, now: owner.supervision.on_owning_ended(s, x.key),
+            m.Recreated: lambda s, x, now: owner.borrowing.on_recreated(s, x.refs),
+            m.Want: lambda s, x, now: owner.origins.on_want(s, x),
+            m.SupervisedBy: lambda s, x, now: owner.origins.on_supervised_by(s, x),
             m.Resolve: owner.on_resolve,
             m.Resolved: owner.on_resolved,
             m.LeaseGranted: owner.leasing.on_lease_granted,
@@ -178,7 +193,7 @@ class SimProcess:
     ) -> list[ObjectRef[Any]]:
         """Submit a task; a reference for each output."""
         row = self.owner.submit(
-            self.entries[kind], options, context.task_id, context.next_child(), given,
+            self.entries[kind], options, context.maker(), context.next_child(), given,
             self.world.clock.now,
         )  # fmt: skip
         if options.num_returns == 0:
@@ -194,7 +209,8 @@ class SimProcess:
         index, context.puts = context.puts, context.puts + 1
         blob = tag(object_id(context.task_id, (1 << 31) + index))
         where: Any = self.store.write(self.address, [blob], self.address) if is_stored else blob
-        row = self.owner.table.new_put(context.task_id, index, where)
+        row = self.owner.table.new_put(context.maker(), index, where)
+        self.owner.origins.on_put(context.task_id, row)
         if inside:
             row.nested = {0: (self.owner.borrowing.describe(inside), inside)}
         if is_stored:
@@ -221,7 +237,7 @@ class SimProcess:
         self, context: Context, handle: ObjectRef[Any], options: TaskOptions, given: Given
     ) -> ObjectRef[Any]:
         """Call an actor's one method."""
-        place = (context.task_id, context.next_child())
+        place = (context.maker(), context.next_child())
         row = self.owner.actors.call(
             handle._row, "method", options, place, given, self.world.clock.now
         )
@@ -446,6 +462,11 @@ class Execution:
         if type(message) is m.Run:
             known = (self.source, message.function) in worker.functions
             assert known, f"{worker.address} was not told function {message.function}"
+            task, place = self.context.task_id, (self.source, message.key)
+            origins = worker.owner.origins
+            self.context.begin = lambda: origins.begin(task, message.parent, *place)
+            if place in origins.wants:
+                self.context.maker()
         runner = Runner(worker, self._steps(), self._over)
         worker.running = (self.source, message, runner)
         runner.resume(None)
@@ -541,13 +562,15 @@ class Execution:
     def _finish(self, answer: Any) -> None:
         owner = self.worker.owner
         owner.table.drain_drops()
+        origin = self.context.origin
 
         def send(kept: list[bytes] | None) -> None:
             final = answer
+            if origin is not None:
+                final = owner.origins.end(origin, self.source, final)
             if kept is not None:
                 if type(final) is m.Done:
-                    output = m.Output(final.blob)
-                    final = m.DoneWith(final.key, final.attempt, final.run_us, [output])
+                    final = with_outputs(final)
                 final.kept = kept
             owner.outbox.send(self.source, final)
 

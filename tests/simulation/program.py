@@ -34,7 +34,6 @@ class Payload(msgspec.Struct):
     outputs: int = 1
     expected: list[bytes] = []
     """Ids of the top-level arguments, whose values must be theirs."""
-    is_inline: bool = False
     is_once: bool = False
 
 
@@ -87,15 +86,16 @@ class Program:
         given = self._given(kind, outputs)
         payload = decode(given.payload)
         payload.is_once = options.max_retries == 0
-        if any(ref.binary() in self.world.actors for ref in given.nested or ()):
-            # A kept task keeps the handles it was given, and so their actors, which may keep its
-            # outputs: another cycle. So no stored outputs (see `task_program`).
-            outputs = min(outputs, 3)
-            payload.outputs = outputs
-            payload.is_inline = True
-            options = msgspec.structs.replace(options, num_returns=outputs)
         given.payload = encode(payload)
         self.held += self.process.submit(self.context, kind, options, given)
+
+    def have_child(self) -> None:
+        """Submit a task of a family; it may be executed as often as need be."""
+        outputs = self.rng.choice([1, 1, 2])
+        options = TaskOptions(shape=CPU, num_returns=outputs, max_retries=-1)
+        payload = Payload("body", self.depth + 1, outputs)
+        given = Given(encode(payload), None, self._some(2) or None)
+        self.held += self.process.submit(self.context, "body", options, given)
 
     def put(self) -> None:
         """Put a value, maybe with references inside."""
@@ -192,7 +192,7 @@ def task_program(execution: Execution, held: Refs, values: list[Value]) -> Steps
     outputs = []
     for _ in range(payload.outputs):
         inside = rng.sample(everything, min(len(everything), rng.choice([0, 0, 1, 2])))
-        is_stored = rng.random() < 0.4 and not payload.is_inline
+        is_stored = rng.random() < 0.4
         outputs.append((inside, is_stored))
     return outputs
 
@@ -232,4 +232,51 @@ def driver_program(program: Program, steps: int) -> Steps:
         yield from program.get()
         program.drop()
     program.handles.clear()
+    return []
+
+
+def family_program(execution: Execution, held: Refs, values: list[Value]) -> Steps:
+    """A task that makes the same whenever it is executed: children, puts, and a result with them.
+
+    Most of it is still being made, and owned by this worker, when the task returns.
+    """
+    worker = execution.worker
+    payload = decode(execution.message.payload)
+    rng = worker.world.rng_of(execution.context.task_id)
+    program = Program(worker, execution.context, rng, payload.depth)
+    program.adopt(held)
+    del held, values
+    for _ in range(rng.randint(1, 4)):
+        yield ("sleep", rng.random() ** 2 * 0.05)
+        if payload.depth < 4 and rng.random() < 0.7:
+            program.have_child()
+        else:
+            program.put()
+        worker.carry_out()
+    everything = program.held
+    outputs = []
+    for _ in range(payload.outputs):
+        inside = rng.sample(everything, rng.randint(1, len(everything)))
+        outputs.append((inside, rng.random() < 0.4))
+    return outputs
+
+
+def family_driver(program: Program, steps: int) -> Steps:
+    """Get everything there is to get of a few families, slowly: nothing of it may be lost."""
+    rng = program.rng
+    for _ in range(rng.randint(1, 3)):
+        program.have_child()
+    program.process.carry_out()
+    held, program.held = program.held, []
+    for _ in range(4 * steps):
+        if not held:
+            break
+        if rng.random() < 0.5:
+            yield ("sleep", rng.random() * 0.1)
+        ref = held.pop(rng.randrange(len(held)))
+        value = yield from program.process.get(ref)
+        assert not isinstance(value, Failure), f"{ref!r} is lost: {bytes(value)!r}"
+        assert value[0] == tag(ref.binary()), f"{ref!r} has the value {value[0]!r}"
+        held += rng.sample(value[1], rng.randint(0, len(value[1])))
+        del ref, value
     return []

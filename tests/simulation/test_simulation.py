@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from tests.simulation.world import World
+from tests.simulation.world import FAULTS, World
 
 SEEDS = int(os.environ.get("FREEHOLD_SIM_SEEDS", "200"))
 FIRST = int(os.environ.get("FREEHOLD_SIM_FIRST", "0"))
@@ -45,7 +45,7 @@ def test_faults_happen_and_are_survived() -> None:
     worlds = [World(seed) for seed in range(60)]
     for world in worlds:
         world.run()
-    assert {world.faults for world in worlds} == {"none", "crash", "node", "reset"}
+    assert {world.faults for world in worlds} == set(FAULTS)
     assert sum(world.network.lost for world in worlds) > 0, "no message was ever lost"
     assert sum(len(world.network.resets) for world in worlds) > 5
     failures = sum((world.failures for world in worlds), start=worlds[0].failures.__class__())

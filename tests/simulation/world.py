@@ -23,16 +23,22 @@ from tests.simulation.program import (
     actor_program,
     decode,
     driver_program,
+    family_driver,
+    family_program,
     task_program,
 )
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location, root_task_id
+from freehold._core.ownership.borrowing import is_supervised_by
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, Row
+from freehold._core.ownership.row import FAILED, REGISTERING, Row
 from freehold._core.scheduling import events as ev
 
 NODES = ("0" * 32, "1" * 32)
+FAULTS = ("none", "crash", "node", "reset", "makers")
+"""What goes wrong; "makers": workers are killed that own what others wait for, and all of it must
+be made again."""
 FAULTS_END_S = 3.0
 REST_S = 200.0
 MAX_EVENTS = 400_000
@@ -46,8 +52,9 @@ class World:
     def __init__(self, seed: int, faults: str | None = None) -> None:
         self.seed = seed
         self.rng = random.Random(f"world {seed}")
-        self.faults = faults if faults is not None else ("none", "crash", "node", "reset")[seed % 4]
-        self.has_deadlocks = seed // 4 % 2 == 1
+        self.faults = faults if faults is not None else FAULTS[seed % len(FAULTS)]
+        self.is_families = self.faults == "makers"
+        self.has_deadlocks = seed // len(FAULTS) % 2 == 1 and not self.is_families
         """Whether actors return what others gave them; see `process.WAIT_LIMIT_S`."""
         self.clock = Clock()
         self.network = Network(self.clock, self.rng, self.rng.choice([0.0005, 0.005, 0.05]))
@@ -78,11 +85,13 @@ class World:
         root = Context(root_task_id("simulation", self.seed))
         for number in range(self.rng.randint(1, 4)):
             rng = random.Random(f"driver {self.seed} {number}")
-            steps = driver_program(Program(driver, root, rng, 0), rng.randint(8, 40))
+            play = family_driver if self.is_families else driver_program
+            steps = play(Program(driver, root, rng, 0), rng.randint(8, 40))
             self.threads += 1
             self.clock.after(rng.random() * 0.2, lambda s=steps: driver.run(s, self._thread_ended))
         if self.faults != "none":
-            for _ in range(self.rng.randint(1, 4)):
+            most = 3 if self.is_families else 4  # nothing is made again more often than that
+            for _ in range(self.rng.randint(1, most)):
                 self.clock.at(self.rng.random() ** 2 * 1.5, self._fault)
         while self.clock.step(REST_S):
             assert self.clock.events < MAX_EVENTS, "the cluster does not come to rest"
@@ -132,11 +141,13 @@ class World:
                 self.note_fault()
                 self.network.reset(*self.rng.choice(pairs))
             return
-        workers = [
-            p.address for p in self.processes.values() if p.is_alive and isinstance(p, SimWorker)
-        ]
+        workers = [p for p in self.processes.values() if p.is_alive and isinstance(p, SimWorker)]
+        # Those hurt most whose tasks made what others hold.
+        makers = [p for p in workers if any(maker.rows for maker in p.owner.table.makers.values())]
+        if makers and (self.is_families or self.rng.random() < 0.8):
+            workers = makers
         if workers:
-            self.kill(self.rng.choice(workers), "it crashed")
+            self.kill(self.rng.choice(workers).address, "it crashed")
 
     def kill(self, address: Address, reason: str) -> None:
         """A process is killed; its node manager sees it a moment later."""
@@ -173,6 +184,8 @@ class World:
 
     def program_of(self, execution: Execution) -> Any:
         """What an execution runs."""
+        if self.is_families:
+            return family_program
         return task_program if type(execution.message) is m.Run else actor_program
 
     # ---- judging --------------------
@@ -233,6 +246,8 @@ class World:
                 owner = self.processes.get(row.info.address)
                 if owner is None or not owner.is_alive:
                     continue
+                if row.registration == REGISTERING and is_supervised_by(row.info, owner.address):
+                    continue  # asked in a dead owner's stead, it has not answered yet
                 if frozenset((owner.address, process.address)) in self.network.resets:
                     continue
                 known = owner.owner.table.by_id.get(id_)
@@ -321,6 +336,9 @@ class World:
             assert not owner.handing._until_taken
             assert not owner.borrowing._after
             assert not owner.borrowing._asked
+            assert not owner.supervision.by_row, f"{process.address} still supervises"
+            assert not table.makers, f"{process.address} still has makers"
+            assert not table.holders
 
 
 __all__ = ["World"]

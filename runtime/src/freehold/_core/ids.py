@@ -20,8 +20,9 @@ OBJECT_ID_BYTES = 20
 PUT_INDEX_BASE = 1 << 31
 """Objects made by `put` are numbered from here, so that they never meet a task's returns."""
 
-ACTOR_HANDLE_INDEX = 0
-"""An actor's handle counts as return 0 of the actor's creation task."""
+ACTOR_HANDLE_INDEX = (1 << 32) - 1
+"""The index of an actor's handle among what the actor's creation makes: tells handles from values.
+"""
 
 _child = _Packer("<Q")
 _object = _Packer("<16sI")

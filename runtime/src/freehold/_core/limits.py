@@ -50,6 +50,9 @@ LATE_BORROW_S = 10.0
 LINEAGE_BYTES = 256 << 20
 """Task specs a process keeps for finished tasks; past it an object is marked not re-derivable."""
 
+SUPERVISORS = 8
+"""Levels of tasks above an object that a reference names: one more for each owner that may die."""
+
 RECONSTRUCTION_ATTEMPTS = 3
 """Executions spent on bringing back one lost object, apart from the task's own retries."""
 

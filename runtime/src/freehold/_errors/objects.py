@@ -40,11 +40,11 @@ class ObjectLostError(FreeholdError):
 
 
 class OwnerDiedError(ObjectLostError):
-    """The process that owned it died, and what it owned is not re-created yet. With a living
-    owner: the others.
+    """The process that owned it died, and it cannot be made again by executing the task that made
+    it. With a living owner: the others.
     """
 
-    reason: str = "its owner died and it cannot be re-derived"
+    reason: str = "its owner died and it cannot be made again"
     _says = (
         "object {object_id} is lost with its owner {owner}: {reason}; return "
         "its value from the task instead of "

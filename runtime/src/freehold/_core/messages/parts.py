@@ -20,11 +20,27 @@ class FrozenPlain(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Base of the parts that never change."""
 
 
-class OwnerInfo(FrozenPlain, frozen=True):
-    """Whom to ask about an object: its owner, and who can bring the owner's objects back."""
+class Supervisor(FrozenPlain, frozen=True):
+    """Who owns a task that made something: executing `task` again makes it again.
+
+    `key` is the supervisor's own number for the task.
+    """
 
     address: Address
-    supervisor: Address | None = None
+    task: bytes
+    key: int
+
+
+class OwnerInfo(FrozenPlain, frozen=True):
+    """Whom to ask about an object: its owner, and who can have it made again.
+
+    `supervisors` are the owner of the task that made the object, then the owner of the task that
+    submitted that one, and so on up; the nearest that lives is asked if the owner has died. None
+    are named for what no task made, or a task that cannot be executed again (an actor's call).
+    """
+
+    address: Address
+    supervisors: tuple[Supervisor, ...] = ()
 
 
 class Refs(FrozenPlain, frozen=True):
@@ -73,6 +89,17 @@ class Adopted(Plain):
 
     id: bytes
     output: Output
+
+
+class Wanted(FrozenPlain, frozen=True):
+    """An object that executing a task again shall bring back.
+
+    `below` leads from the object up to the task executed, without it: whose tasks made it. Empty if
+    the task itself makes the object, by a put or as an output of a child.
+    """
+
+    id: bytes
+    below: tuple[Supervisor, ...] = ()
 
 
 class ExitCause(FrozenPlain, frozen=True):

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from freehold._core.ids import Address, Location
-from freehold._core.messages.parts import Adopted, Arg, Message, Output, Refs, RunOptions
+from freehold._core.messages.parts import (
+    Adopted,
+    Arg,
+    Message,
+    Output,
+    Refs,
+    RunOptions,
+    Supervisor,
+    Wanted,
+)
 from freehold._core.resources import Shape
 
 # ---- every connection ------------------------------------------------------------------------
@@ -93,6 +102,23 @@ class LeaseBegan(Message, tag=17):
     shape: Shape
 
 
+class Want(Message, tag=18):
+    """Say `Recreated` when the task of this `key` makes these objects.
+
+    Said before the `Run`, while it runs, or both: what a dead owner had is made again by it.
+    """
+
+    key: int
+    wanted: list[Wanted]
+
+
+class SupervisedBy(Message, tag=19):
+    """Whose task `parent` is, and so on up: holds for the tasks of that parent that follow."""
+
+    parent: bytes
+    supervisors: tuple[Supervisor, ...]
+
+
 # ---- worker → owner --------------------------------------------------------------------------
 
 
@@ -110,7 +136,9 @@ class DoneWith(Message, tag=21):
 
     Either `outputs`, or `packed` with `ends` (little-endian u64 end offset of each output within
     the segment). `kept` names references of its arguments that the worker still holds;
-    `wants_taken` asks for `TakenResult`; `dynamic` is set if the task chose how many outputs.
+    `wants_taken` asks for `TakenResult`; `dynamic` is set if the task chose how many outputs;
+    with `is_owning` others hold what the task made and the worker owns, until it says
+    `OwningEnded`.
     """
 
     key: int
@@ -124,6 +152,7 @@ class DoneWith(Message, tag=21):
     adopted: list[Adopted] | None = None
     wants_taken: bool = False
     dynamic: bool = False
+    is_owning: bool = False
 
 
 class Failed(Message, tag=22):
@@ -149,6 +178,18 @@ class TasksReturned(Message, tag=23):
 
     keys: list[int]
     is_leaving: bool = False
+
+
+class OwningEnded(Message, tag=24):
+    """Nobody holds any more what the task of this `key` made here: its spec may go."""
+
+    key: int
+
+
+class Recreated(Message, tag=25):
+    """Objects that `Want` asked for: they are made, or under way. The receiver is counted."""
+
+    refs: Refs
 
 
 # ---- borrower ↔ owner ------------------------------------------------------------------------
@@ -188,3 +229,16 @@ class Resolved(Message, tag=34):
     blob: bytes | None = None
     location: Location | None = None
     nested: Refs | None = None
+
+
+class Orphaned(Message, tag=35):
+    """The owner of these objects (packed ids) has died, and the receiver can have them made again.
+
+    It is the `at`-th of `supervisors`, the nearest that lives. Like `Borrow`, it registers the
+    sender, and `Borrowed` answers it.
+    """
+
+    ids: bytes
+    supervisors: tuple[Supervisor, ...]
+    at: int
+    reason: str = ""

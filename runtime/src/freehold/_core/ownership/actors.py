@@ -74,7 +74,7 @@ class ActorCalls:
         link.is_watched = True
         actor = ActorSpec(
             row.task_id(),
-            OwnerInfo(owner.address, owner.borrowing.supervisor),
+            OwnerInfo(owner.address),
             options,
             shape,
             env,
@@ -163,6 +163,8 @@ class ActorCalls:
         task = Task(row, message, None, options.max_retries)
         task.retry_exceptions = options.retry_exceptions
         task.actor = link
+        if owner.origins.wanting:
+            owner.origins.on_submitted(place[0], task)
         owner.table.retain(handle, 0)  # until the call ends, so that it is not cut off
         if given.is_plain:
             owner.table.attach(row, task)

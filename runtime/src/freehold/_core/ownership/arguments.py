@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from freehold._core.ids import Location
 from freehold._core.messages import Arg, Refs
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, HANDING, LOST, PENDING, Row, Task
+from freehold._core.ownership.row import FAILED, LOST, PENDING, Row, Task
 
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
@@ -118,7 +118,5 @@ class Arguments:
 
     def describe_row(self, row: Row, index: int) -> Refs:
         """The wire form of one output, without a reference object for it."""
-        borrowing = self._owner.borrowing
-        is_ours = row.info is None or row.registration == HANDING
-        info = borrowing._own if is_ours or row.info is None else row.info
-        return Refs([info], self._owner.table.expose(row, index) + b"\0\0")
+        id_ = self._owner.table.expose(row, index)
+        return Refs([self._owner.borrowing.info_of(row)], id_ + b"\0\0")

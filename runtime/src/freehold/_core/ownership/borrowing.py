@@ -24,7 +24,16 @@ from freehold._core.limits import LATE_BORROW_S, LEASE_S
 from freehold._core.messages import Borrow, Borrowed, OwnerInfo, Refs, Resolve, Return
 from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import HANDING, IMPLICIT, PENDING, REGISTERED, REGISTERING, Row
+from freehold._core.ownership.row import (
+    FOLLOWING,
+    HANDING,
+    IMPLICIT,
+    PENDING,
+    RECREATING,
+    REGISTERED,
+    REGISTERING,
+    Row,
+)
 from freehold._core.ownership.table import OwnershipTable
 from freehold.errors import ObjectLostError, OwnerDiedError
 
@@ -33,6 +42,9 @@ _entry = Struct("<16sIH")
 Continuation = Callable[[], None]
 
 _DEAD_KEPT = 4096
+_OURS = (HANDING, RECREATING, FOLLOWING)
+_OWNERS = 1 << 16
+"""Owners, with their supervisors, that one list of references can name."""
 RECONNECT_S = 0.5
 """How long after a connection broke the other side is tried again, unless it is known to be
 dead."""
@@ -57,7 +69,10 @@ class Borrowing:
         self.wake = wake
         self.give_up: Callable[[Address, float], None] = lambda address, now: None
         """What follows when an owner cannot be reached for good."""
-        self.supervisor: Address | None = None
+        self.rescue: Callable[[list[Row], str], list[Row]] = lambda rows, cause: rows
+        """Turns to the supervisors of a dead owner's objects; returns those that have none."""
+        self.recreate: Callable[[Row], None] = lambda row: None
+        """Somebody waits for an object that is to be made again."""
         self.dead: dict[Address, None] = {}
         """Processes known to have ended, the last `_DEAD_KEPT` of them."""
         self.dead_nodes: dict[tuple[str, int], None] = {}
@@ -68,7 +83,7 @@ class Borrowing:
         self._held: list[tuple[float, list[ObjectRef[Any]]]] = []
         self._reconnect: dict[Address, float] = {}
         self._lost_since: dict[Address, float] = {}
-        self._own = OwnerInfo(table.address)
+        self.own = OwnerInfo(table.address)
 
     def is_dead(self, address: Address) -> bool:
         """Whether a process, or its node, is known to have ended."""
@@ -86,15 +101,24 @@ class Borrowing:
         for ref in refs:
             row = ref._row
             # Who is about to own it may not know so yet: until then we answer for it.
-            is_ours = row.info is None or row.registration == HANDING
-            info = self._own if is_ours or row.info is None else row.info
-            number = owners.setdefault(info, len(owners))
+            is_ours = row.info is None or row.registration in _OURS
             id_ = table.expose(row, ref._index)
+            info = self.info_of(row)
+            if len(owners) >= _OWNERS and info not in owners:
+                info = OwnerInfo(info.address)  # too many tasks' supervisors for one list
+            number = owners.setdefault(info, len(owners))
             packed += id_
             packed += number.to_bytes(2, "little")
             if receiver is not None and is_ours:
                 table.borrow(id_, receiver)
         return Refs(list(owners), bytes(packed))
+
+    def info_of(self, row: Row) -> OwnerInfo:
+        """Whom others are to ask about a row: its owner, or us."""
+        if row.info is not None and row.registration != HANDING:
+            return row.info
+        holder = self.table.holders.get(row) if self.table.holders else None
+        return self.own if holder is None else holder.info_of(row)
 
     def meet(self, refs: Refs, source: Address, is_covered: bool) -> list[ObjectRef[Any]]:
         """References that came from `source`, counted here, registered where they must be.
@@ -117,14 +141,16 @@ class Borrowing:
                     self.outbox.send(source, Return(id_))
                 continue
             if is_new and self.is_dead(info.address):
+                if not self.rescue([row], "its process had ended"):
+                    continue
                 row.registration = REGISTERED  # nobody is left to register with
-                self._fail(row, OwnerDiedError(
-                    object_id=id_.hex(), owner=str(info.address), reason="its owner died before"
-                ))  # fmt: skip
+                self._fail(row, orphan_error(row, "its process had ended"))
                 continue
-            if row.info.address != info.address:
+            is_waiting = row.registration in (RECREATING, FOLLOWING)
+            if is_waiting or row.info.address != info.address:
                 # It was handed over since we met it first, and we go on by way of the first owner,
-                # which counts us and is counted. The new one counts us too if it sent this.
+                # which counts us and is counted. The new one counts us too if it sent this. Or it
+                # is to be made again, and we are asked for it ourselves.
                 if info.address == source and not is_covered:
                     self.outbox.send(source, Return(id_))
                 continue
@@ -142,12 +168,46 @@ class Borrowing:
         self._register(unregistered)
         return met
 
+    def on_recreated(self, source: Address, refs: Refs) -> None:
+        """`source` makes again what we asked it for: whom to ask is known now.
+
+        Only this says so. Others may pass on references to the same objects under the name of a
+        process that waits for us to have them made.
+        """
+        table = self.table
+        rows = []
+        for task, index, number in _entry.iter_unpack(refs.packed):
+            known = table.by_id.get(task + index.to_bytes(4, "little"))
+            info = refs.owners[number]
+            if known is None or known[0].registration != RECREATING or known[0].info is None:
+                continue
+            if info.address != table.address and not self.is_dead(info.address):
+                rows.append(known[0])
+                known[0].info = info
+                known[0].registration = IMPLICIT
+        self.meet(refs, source, is_covered=False)
+        for row in rows:
+            if row.waiters:
+                self.need(row)
+
     def _register(self, unregistered: dict[Address, bytearray]) -> None:
         for owner, ids in unregistered.items():
-            asked = self._asked.setdefault(owner, {})
-            for id_ in split_ids(bytes(ids)):
-                asked[id_] = asked.get(id_, 0) + 1
+            self._await_answer(owner, bytes(ids))
             self.outbox.send(owner, Borrow(bytes(ids)))
+
+    def _await_answer(self, owner: Address, ids: bytes) -> None:
+        asked = self._asked.setdefault(owner, {})
+        for id_ in split_ids(ids):
+            asked[id_] = asked.get(id_, 0) + 1
+
+    def turn_to(self, supervisor: Address, rows: list[Row]) -> bytes:
+        """Borrow rows from a supervisor of their dead owner's; their ids, to be told it now."""
+        for row in rows:
+            row.registration = REGISTERING
+            row.borrow_count = 1
+        ids = b"".join(row.object_id(0) for row in rows)
+        self._await_answer(supervisor, ids)
+        return ids
 
     def after_registration(self, refs: list[ObjectRef[Any]], then: Continuation) -> None:
         """Call `then()` once every owner of `refs` counts this process (at once if all do)."""
@@ -219,6 +279,9 @@ class Borrowing:
     def need(self, row: Row) -> None:
         """Ask the owner for a borrowed object's value, once."""
         if row.info is not None and row.state == PENDING and row.key != _ASKED:
+            if row.registration in (RECREATING, FOLLOWING):
+                self.recreate(row)
+                return
             row.key = _ASKED
             self.outbox.send(row.info.address, Resolve(row.object_id(0)), True)
 
@@ -256,13 +319,7 @@ class Borrowing:
         row.registration = IMPLICIT
         row.borrow_count = 0
         if row.state == PENDING:
-            self._fail(
-                row,
-                ObjectLostError(
-                    object_id=row.object_id(0).hex(),
-                    reason="its owner no longer knows it: every counted reference had ended",
-                ),
-            )
+            self._fail(row, gone_error(row))
 
     def _fail(self, row: Row, error: Exception) -> None:
         self.wake(self.table.fail(row, error) or [], 0.0)  # type: ignore[arg-type]
@@ -303,16 +360,21 @@ class Borrowing:
         lost = self._asked.pop(peer, {})
         again: dict[Address, bytearray] = {}
         asked = []
+        orphans = []
         for id_, (row, _) in self.table.by_id.items():
             if row.info is not None and row.info.address == peer:
+                if row.state == PENDING and is_supervised_by(row.info, peer):
+                    orphans.append(row)  # it may not have heard why we ask it
+                    continue
                 row.registration = REGISTERING
                 row.borrow_count = 1
                 again.setdefault(peer, bytearray()).extend(id_)
                 if row.key == _ASKED:
                     row.key = -1
                     asked.append(row)
-        if not again:
+        if not again and not orphans:
             self._lost_since.pop(peer, None)  # nothing is wanted of it
+        self.rescue(orphans, "")
         self._register(again)
         for row in asked:
             self.need(row)
@@ -343,8 +405,12 @@ class Borrowing:
         """A process holds references to our objects."""
         if self.is_dead(source):
             return
+        self.register(source, message.ids)
+
+    def register(self, source: Address, ids: bytes) -> None:
+        """Count a borrower for what is known of `ids`, and tell it."""
         known, gone = bytearray(), bytearray()
-        for id_ in split_ids(message.ids):
+        for id_ in split_ids(ids):
             (known if self.table.borrow(id_, source) else gone).extend(id_)
         self.outbox.send(source, Borrowed(bytes(known), bytes(gone)))
 
@@ -410,3 +476,35 @@ class Borrowing:
         late = [entries[0][0] for entries in (self._late, self._held) if entries]
         late += self._reconnect.values()
         return min(late, default=None)
+
+
+def gone_error(row: Row) -> ObjectLostError:
+    """What a borrowed object fails with that the asked one does not know (any more)."""
+    id_ = row.object_id(0).hex()
+    info = row.info
+    if info is not None and is_supervised_by(info, info.address):
+        return orphan_error(row, "its process had ended")
+    reason = "its owner no longer knows it: every counted reference had ended"
+    return ObjectLostError(object_id=id_, reason=reason)
+
+
+def is_supervised_by(info: OwnerInfo, process: Address) -> bool:
+    """Whether a process is asked for an object in its dead owner's stead."""
+    return any(supervisor.address == process for supervisor in info.supervisors)
+
+
+def orphan_error(row: Row, cause: str) -> OwnerDiedError:
+    """What a borrowed object fails with whose owner died, and that nobody can make again."""
+    info = row.info
+    if info is None or not info.supervisors:
+        why = "it was made by an actor, or in no task's name, so there is no task to execute again"
+    else:
+        why = (
+            "no living process may execute the task that made it again: it has max_retries=0, "
+            "its spec was dropped, or the owners of the tasks above it have died, too"
+        )
+    return OwnerDiedError(
+        object_id=row.object_id(0).hex(),
+        owner=str(info.address) if info is not None else "",
+        reason=f"its owner died ({cause}), and {why}",
+    )

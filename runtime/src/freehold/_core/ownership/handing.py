@@ -127,7 +127,9 @@ class Handing:
         task, row.task = row.task, None
         if task is not None:
             table.drop_lineage(task)
-        row.info = OwnerInfo(caller)
+        holder = table.holders.get(row)
+        table.unhold(row)
+        row.info = OwnerInfo(caller, holder.info.supervisors if holder is not None else ())
         row.registration = HANDING
         row.borrow_count = 1  # the caller counts us as it adopts, until our last use here is over
         table.borrowed_rows += 1

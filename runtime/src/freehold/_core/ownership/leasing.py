@@ -172,6 +172,7 @@ class Leasing:
         if tasks and lease.verdict is not None:
             self._owner.fail(tasks[0].row, lease.verdict, now)
         elif tasks:
+            self._owner.supervision.on_crashed(tasks[0], now)
             self._owner.retry(tasks[0], _crash(tasks[0], lease, cause), now)
         queue.pump(self._owner.sends)
         self._owner.send_all()

@@ -28,25 +28,25 @@ from freehold._core.messages import (
     Resolved,
     Run,
     RunOptions,
+    SupervisedBy,
     TakenResult,
     TasksReturned,
 )
 from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
-from freehold._core.ownership.borrowing import Borrowing
+from freehold._core.ownership.borrowing import Borrowing, gone_error
 from freehold._core.ownership.handing import Handing
 from freehold._core.ownership.leasing import Leasing
+from freehold._core.ownership.origins import Origins
 from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.queues import Lease
 from freehold._core.ownership.recovery import Recovery
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
+from freehold._core.ownership.supervision import Supervised, Supervision
 from freehold._core.ownership.table import OwnershipTable
-from freehold.errors import (
-    ObjectLostError,
-    TaskCancelledError,
-)
+from freehold.errors import TaskCancelledError
 
 
 class Owner:
@@ -68,6 +68,10 @@ class Owner:
         self.recovery = Recovery(self)
         self.actors = ActorCalls(self)
         self.handing = Handing(self)
+        self.origins = Origins(self)
+        self.supervision = Supervision(self)
+        self.borrowing.rescue = self.supervision.rescue
+        self.borrowing.recreate = self.supervision.need
         self.tasks_finished = 0
         self.sends: list[tuple[Lease, Task]] = []
         """Assignments that `send_all` turns into messages."""
@@ -104,12 +108,13 @@ class Owner:
         if queue is None:
             queue = self.leasing.queue_for(options.shape, options.env, now)
         task.queue = queue
+        task.spec_bytes = len(given.payload)
+        if self.origins.wanting:
+            self.origins.on_submitted(parent, task)
         if given.is_plain:
             table.attach(row, task)
-        else:
-            task.spec_bytes = len(given.payload)
-            if self.arguments.attach(task, given, now):
-                return row
+        elif self.arguments.attach(task, given, now):
+            return row
         queue.push(task, self.sends)
         if self.sends:
             self.send_all()
@@ -162,7 +167,22 @@ class Owner:
                     lease.worker,
                     DefineFunction(entry.number, entry.name, entry.blob, entry.max_calls),
                 )
+            if self.table.makers or self.supervision.by_row:
+                self._say_before(lease, task)
             outbox.messages.append((lease.worker, task.message, len(lease.inflight) == 1))
+
+    def _say_before(self, lease: Lease, task: Task) -> None:
+        """What a worker must know before a task that a task submitted, or that is supervised."""
+        parent = task.message.parent
+        maker = self.table.makers.get(parent)
+        if maker is not None and lease.told_of != parent:
+            lease.told_of = parent
+            self.outbox.send(lease.worker, SupervisedBy(parent, maker.info.supervisors))
+        record = self.supervision.by_row.get(task.row)
+        if record is not None:
+            want = self.supervision.want(record, task)
+            if want.wanted:
+                self.outbox.send(lease.worker, want)
 
     # ---- what workers say --------------------------------------------------------------------
 
@@ -203,8 +223,11 @@ class Owner:
         row = task.row
         row.is_dynamic = message.dynamic
         met: list[ObjectRef[Any]] = []
+        adopted_rows: list[Row] = []
         for adopted in message.adopted or ():
             met += self.recovery.adopt(adopted, source)
+            if adopted.output.location is not None or self.table.makers:
+                adopted_rows.append(self.table.by_id[adopted.id][0])
         nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
         values: list[Any] | Packed
         outputs: dict[int, Refs | None]
@@ -227,6 +250,8 @@ class Owner:
             self.borrowing.after_registration(met, lambda: self.outbox.send(source, taken))
         is_stored = message.packed is not None or any(type(v) is Location for v in values)  # type: ignore[union-attr]
         keep = is_stored and task.actor is None and self.recovery.may_keep(task)
+        if message.is_owning or adopted_rows or self.supervision.by_row:
+            keep = self.supervision.on_finished(task, source, message, adopted_rows, keep)
         waiters = self.table.complete_with(row, values, nested or None, keep)
         if waiters is not None:
             self.wake(waiters, now)
@@ -302,6 +327,10 @@ class Owner:
                 elif type(waiter) is tuple:
                     if waiter[1].count:  # else the borrower has let go of it, and it may be over
                         self._resolve(waiter[0], waiter[1], waiter[2], now)
+                elif type(waiter) is Supervised:
+                    self.supervision.on_ended(waiter, now)
+                elif type(waiter) is Row:
+                    self.supervision.on_followed(waiter, now)
                 else:
                     self.outbox.woken.append(waiter)
         finally:
@@ -415,7 +444,7 @@ class Owner:
         elif message.state == "failed":
             self.fail(row, message.blob, now)
         else:
-            self.fail(row, _lost(row, "its owner no longer knows it"), now)
+            self.fail(row, gone_error(row), now)
 
     def learn_location(self, row: Row, where: Location, now: float) -> None:
         """A borrowed object's place came with a task's arguments, before or without asking for
@@ -450,7 +479,12 @@ class Owner:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
-        late = (self.borrowing.next_deadline(), self.actors.next_deadline(), self.leasing.sweep_at)
+        late = (
+            self.borrowing.next_deadline(),
+            self.actors.next_deadline(),
+            self.leasing.sweep_at,
+            self.supervision.next_deadline(),
+        )
         return min((at for at in late if at is not None), default=None)
 
     def on_deadline(self, now: float) -> None:
@@ -458,20 +492,28 @@ class Owner:
         self.borrowing.on_deadline(now)
         self.actors.on_deadline(now)
         self.leasing.on_deadline(now)
+        self.supervision.on_deadline(now)
 
     def settle(self, now: float) -> None:
         """Carry on what counts that reached zero ask for; after every event."""
         table = self.table
-        while table.drops or table.released or table.returned or table.ended_actors:
+        while (
+            table.drops or table.released or table.returned or table.ended_actors or table.emptied
+        ):
             if table.drops:
                 table.drain_drops()
             if table.released:
                 self._release_ranges()
             if table.returned:
                 self.actors.forget(table.returned)
+                self.supervision.forget(table.returned)
                 self.borrowing.flush_returned()
             while table.ended_actors:
                 self.actors.on_handle_ended(table.ended_actors.pop())
+            while table.emptied:
+                holder = table.emptied.pop()
+                side = self.supervision if type(holder) is Supervised else self.origins
+                side.end_if_unused(holder)
 
     def _release_ranges(self) -> None:
         local = self.outbox.node_manager
@@ -508,6 +550,8 @@ class Owner:
         self.leasing.on_worker_died(address, cause, now)
         self.borrowing.on_borrower_died(address, now, is_clean)
         self.handing.forget(address)
+        self.origins.forget(address)
+        self.supervision.on_died(address, now)
         self.recovery.on_owner_died(address, cause, now)
 
     def on_node_died(self, node: str, reason: str, now: float, incarnation: int = 0) -> None:
@@ -516,8 +560,5 @@ class Owner:
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
+        self.supervision.on_node_died(node, now)
         self.recovery.on_node_died(node, cause, now)
-
-
-def _lost(row: Row, reason: str) -> ObjectLostError:
-    return ObjectLostError(object_id=row.object_id(0).hex(), reason=reason)

@@ -40,7 +40,7 @@ class Lease:
     __slots__ = (
         "first", "first_since", "functions", "gpus", "id", "idle_since", "inflight", "is_blocked",
         "is_broken", "is_leaving", "is_recalling", "kill_at", "load_us", "node", "pid",
-        "progress_at", "queue", "verdict", "worker",
+        "progress_at", "queue", "told_of", "verdict", "worker",
     )  # fmt: skip
 
     def __init__(self, id_: int, node: str, worker: Address, queue: ShapeQueue, now: float) -> None:
@@ -58,6 +58,8 @@ class Lease:
         self.is_recalling = False
         self.idle_since = now
         self.progress_at = now
+        self.told_of = b""
+        """The parent whose supervisors the worker was told last."""
         self.functions: set[int] = set()
         """Numbers of the functions that the worker knows from us."""
         self.gpus: list[int] = []

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from freehold._core.ids import Address, Location
 from freehold._core.limits import LINEAGE_BYTES, RECONSTRUCTION_ATTEMPTS
 from freehold._core.messages import Adopted, ExitCause, Resolve, Return
+from freehold._core.ownership.borrowing import orphan_error
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, REGISTERED, Packed, Row, Task
 from freehold.errors import (
     ObjectLostError,
     ObjectReconstructionFailedError,
     ObjectReconstructionFailedLineageEvictedError,
     ObjectReconstructionFailedMaxAttemptsExceededError,
-    OwnerDiedError,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Recovery:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._attempts: dict[bytes, int] = {}
+        self.attempts: dict[bytes, int] = {}
+        """Executions spent on bringing an object back."""
         self._stored: dict[Row, None] = {}
         self._to_recover: deque[Row] = deque()
         self._is_recovering = False
@@ -78,7 +79,9 @@ class Recovery:
             return
         if row.info is None:
             self.lose_location(row, index, location)
-        elif row.value == location:
+        elif row.value == location and not self._owner.supervision.is_unreadable(
+            row, location, 0.0
+        ):
             row.state = PENDING
             row.value = None
             row.key = -2
@@ -99,6 +102,7 @@ class Recovery:
                 back = Return(adopted.id * row.borrow_count)
                 owner.outbox.send(row.info.address, back)
             row.info = None
+            row.registration = REGISTERED
             owner.table.borrowed_rows -= 1
             row.borrow_count = 0
         output = adopted.output
@@ -134,8 +138,8 @@ class Recovery:
             # What could not be read is what was sent; the row may know of a better copy by now.
             if known is not None and arg.location is not None and arg.ref.packed[:-2] == id_:
                 self.unreadable(*known, arg.location)
-        attempts = self._attempts.get(id_, 0) + 1
-        self._attempts[id_] = attempts
+        attempts = self.attempts.get(id_, 0) + 1
+        self.attempts[id_] = attempts
         if task.is_cancelled:
             owner.retry(task, error, now)
         elif known is None or attempts > RECONSTRUCTION_ATTEMPTS * 4:
@@ -163,6 +167,8 @@ class Recovery:
         if row.state != LOST:
             return
         id_ = row.object_id(0)
+        if row.task is None and owner.supervision.recover_adopted(row):
+            return
         if row.task is None:
             reason = (
                 "it was made by put(), by an actor or by a task with max_retries=0, "
@@ -179,7 +185,7 @@ class Recovery:
                 )
             owner.fail(row, error, now)
             return
-        attempts = self._attempts.get(id_, 0)
+        attempts = self.attempts.get(id_, 0)
         if attempts >= RECONSTRUCTION_ATTEMPTS:
             owner.fail(
                 row,
@@ -189,7 +195,7 @@ class Recovery:
                 now,
             )
             return
-        self._attempts[id_] = attempts + 1
+        self.attempts[id_] = attempts + 1
         owner.resubmit(owner.table.reopen(row), now)
 
     def on_node_died(self, node: str, cause: ExitCause, now: float) -> None:
@@ -205,29 +211,28 @@ class Recovery:
                 row.state = PENDING
                 row.key = -1
                 row.value = None
-        for row in borrowed:
-            info = row.info
-            if info is not None and info.address.node == node:
-                self._fail_orphan(row, info.address, cause, now)
+        owned_there = [row for row in borrowed if row.info and row.info.address.node == node]
+        self._orphan(owned_there, cause, now)
 
     def on_owner_died(self, address: Address, cause: ExitCause, now: float) -> None:
-        """What a dead process owned can no longer be asked for."""
-        for row, _ in list(self._owner.table.by_id.values()):
-            if row.info is not None and row.info.address == address:
-                self._fail_orphan(row, address, cause, now)
+        """What a dead process owned can no longer be asked for there."""
+        rows = [row for row, _ in self._owner.table.by_id.values()]
+        owned = [row for row in rows if row.info is not None and row.info.address == address]
+        self._orphan(owned, cause, now)
 
-    def _fail_orphan(self, row: Row, address: Address, cause: ExitCause, now: float) -> None:
-        if row.state == READY and type(row.value) is bytes:
-            self._owner.borrowing.on_owner_gone(row)
-            return  # an inline value is here already
-        row.borrow_count = 0
-        self._owner.borrowing.on_owner_gone(row)
-        error = OwnerDiedError(
-            object_id=row.object_id(0).hex(),
-            owner=str(address),
-            reason=f"its owner died ({cause}) and it cannot be re-derived",
-        )
-        self._owner.fail(row, error, now)
+    def _orphan(self, rows: list[Row], cause: ExitCause, now: float) -> None:
+        """Turn to who can have them made again; what nobody can fails."""
+        owner = self._owner
+        orphans = []
+        for row in rows:
+            if row.state == FAILED or (row.state == READY and type(row.value) is bytes):
+                owner.borrowing.on_owner_gone(row)  # an inline value is here already
+            else:
+                orphans.append(row)
+        for row in owner.supervision.rescue(orphans, str(cause)):
+            error = orphan_error(row, str(cause))
+            owner.borrowing.on_owner_gone(row)
+            owner.fail(row, error, now)
 
 
 def _is_on(value: Any, node: str) -> bool:

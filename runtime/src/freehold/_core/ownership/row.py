@@ -36,6 +36,11 @@ REGISTERED = 2
 HANDING = 3
 """We made the owner one with a result that it has not taken yet: for all others it is still
 ours."""
+RECREATING = 4
+"""Its owner died, and we supervise the task that made it: we answer for it until it is made again.
+"""
+FOLLOWING = 5
+"""The same, and this process itself has made it again, in another row: that one's value is its."""
 
 STATE_NAMES = ("pending", "ready", "failed", "lost")
 
@@ -68,6 +73,7 @@ class Task:
         "cost_us",
         "covered",
         "entry",
+        "handles",
         "is_cancelled",
         "lease",
         "may_repeat",
@@ -100,6 +106,8 @@ class Task:
         """Top-level arguments that are not known yet."""
         self.arguments: list[tuple[Row, int]] | None = None
         """Every reference among the arguments, counted while the task may run."""
+        self.handles: list[tuple[Row, int]] | None = None
+        """Of a kept task: the actors' handles among its arguments, which it does not hold."""
         self.top_level: list[tuple[int | str, Row, int]] | None = None
         """The references to replace by their values: (position or keyword, row, index)."""
         self.covered: list[list[ObjectRef[Any]]] | None = None

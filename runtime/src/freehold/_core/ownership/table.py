@@ -24,7 +24,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from freehold._core.ids import PUT_INDEX_BASE, Address, Location, split_object_id
+from freehold._core.ids import (
+    ACTOR_HANDLE_INDEX,
+    PUT_INDEX_BASE,
+    Address,
+    Location,
+    split_object_id,
+)
 from freehold._core.invariants import check
 from freehold._core.messages import OwnerInfo, Refs
 from freehold._core.ownership.reference import ObjectRef, make_reference
@@ -61,6 +67,12 @@ class OwnershipTable:
         execution, live on: each is known by its id when the one before it is gone."""
         self.stale: dict[Row, list[Location]] = {}
         """Copies given up as lost that may still be read somewhere: let go with their row."""
+        self.makers: dict[bytes, Any] = {}
+        """The tasks executed here, by id, that make what others may hold (`origins`)."""
+        self.holders: dict[Row, Any] = {}
+        """Rows that keep a maker, or a supervised task of ours: theirs tell whom to ask."""
+        self.emptied: list[Any] = []
+        """Holders whose last row is gone; the machine looks whether they are needed."""
         self.rows = 0
         self.lineage_bytes = 0
         self.pending_bytes = 0
@@ -98,6 +110,7 @@ class OwnershipTable:
     def new_actor(self, parent: bytes, child_index: int) -> Row:
         """The row that counts an actor's handles, with one counted."""
         row = self.new_task(parent, child_index, 1)
+        row.first_index = ACTOR_HANDLE_INDEX
         row.state = READY
         row.value = ACTOR_HANDLE
         return row
@@ -133,7 +146,43 @@ class OwnershipTable:
             shadows = self.shadows.setdefault(id_, [])
             if (row, index) not in shadows:
                 shadows.append((row, index))
+        if self.makers and row.info is None and row not in self.holders:
+            maker = self.makers.get(row.parent or row.task_id())
+            if maker is not None and row.value is not ACTOR_HANDLE:
+                self.hold(row, maker)
         return id_
+
+    # ---- what others hold, by the task that made it --------------------------------------------
+
+    def hold(self, row: Row, holder: Any) -> None:
+        """The row keeps `holder` while it is in scope."""
+        self.unhold(row)
+        self.holders[row] = holder
+        holder.rows[row] = None
+
+    def unhold(self, row: Row) -> None:
+        """The row keeps its holder no longer."""
+        holder = self.holders.pop(row, None)
+        if holder is not None:
+            del holder.rows[row]
+            if not holder.rows:
+                self.emptied.append(holder)
+
+    def supervise(self, row: Row) -> None:
+        """The task of `row` may be executed again for what it made: its spec is kept."""
+        row.lineage += 1
+
+    def unsupervise(self, row: Row) -> None:
+        """That is over."""
+        row.lineage -= 1
+        if row.lineage or row.state == PENDING:
+            return
+        if row.count == 0:
+            self.release_value(row)
+            self._forget(row)
+        elif row.task is not None and row.state == READY and not _ranges(row.value):
+            task, row.task = row.task, None
+            self.drop_lineage(task)
 
     # ---- counting ----------------------------------------------------------------------------
 
@@ -230,6 +279,10 @@ class OwnershipTable:
                         del self.by_id[id_]
                     if id_ in self.shadows:
                         self._leave_shadows(row, id_)
+            if self.holders:
+                self.unhold(row)
+            if row in self.stale:
+                self.released += self.stale.pop(row)
             task, row.task = row.task, None
             row.value = row.nested = None
             if task is not None:
@@ -314,10 +367,7 @@ class OwnershipTable:
             self.pending_bytes -= len(task.message.payload)
             task.covered = None
             if keep_task:
-                self.lineage_bytes += task.spec_bytes
-                for argument, index in task.arguments or ():
-                    argument.lineage += 1
-                    self.release(argument, index)
+                self._keep(task)
             else:
                 row.task = None
                 self._release_arguments(task)
@@ -329,6 +379,27 @@ class OwnershipTable:
             self._leave_scope(row)
         waiters, row.waiters = row.waiters, None
         return waiters
+
+    def _keep(self, task: Task) -> None:
+        """The task ended and stays as lineage.
+
+        What may be executed again does not keep an actor: its handles are let go, or an actor would
+        live on because it holds what a task made that was given its handle.
+        """
+        self.lineage_bytes += task.spec_bytes
+        kept: list[Argument] = []
+        handles: list[Argument] = []
+        for argument, index in task.arguments or ():
+            (handles if argument.first_index == ACTOR_HANDLE_INDEX else kept).append(
+                (argument, index)
+            )
+        if handles:
+            task.arguments = kept
+            task.handles = handles
+        for argument, _ in kept:
+            argument.lineage += 1
+        for argument, index in (*kept, *handles):
+            self.release(argument, index)
 
     def fail(self, row: Row, error: bytes) -> list[Any] | None:
         """The object will not come: `error` is the blob of the exception. Returns who waits."""
@@ -372,10 +443,19 @@ class OwnershipTable:
         row.nested = None
         self.lineage_bytes -= task.spec_bytes
         self.pending_bytes += len(task.message.payload)
-        for argument, index in task.arguments or ():
+        for argument, _ in task.arguments or ():
             argument.lineage -= 1
+        self.give_handles(task)
+        for argument, index in task.arguments or ():
             self.retain(argument, index)
         return task
+
+    def give_handles(self, task: Task) -> None:
+        """Those actors that a kept task was given and that live on are its arguments again."""
+        if task.handles:
+            alive = [(row, index) for row, index in task.handles if row.count]
+            task.arguments = [*(task.arguments or ()), *alive]
+            task.handles = []
 
     def _release_arguments(self, task: Task) -> None:
         arguments, task.arguments = task.arguments, None

@@ -323,9 +323,10 @@ class NodeManager:
         self._on_process_died(self.hub.address, m.ProcessDied(address, cause))
 
     def _on_process_died(self, source: Address, message: m.ProcessDied) -> None:
+        # Its children end before anybody hears of it and has them executed again.
+        self.leases.handle(sched.OwnerGone(message.address))
         self.hub.broadcast(message)
         self.store.handle(store.OwnerDied(message.address))
-        self.leases.handle(sched.OwnerGone(message.address))
 
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
         self._view.pop(message.node, None)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from freehold._core import messages as m
-from freehold._core.ids import child_task_id
+from freehold._core.ids import ACTOR_HANDLE_INDEX, child_task_id, object_id
 from freehold._core.interface import ActorRequest, TaskOptions
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
@@ -44,9 +44,10 @@ class ClusterCore(OwnerCore):
         check_given(given, self.owner.table, self.cluster)
         with self.reactor.lock:
             self.check_alive()
-            index = context.children
-            context.children = index + 1
-            parent = context.task_id
+            maker = context if not context.thread else self.maker_of(context)
+            index = maker.children
+            maker.children = index + 1
+            parent = maker.task_id
             if context.attempt:
                 # Calls of a dead attempt's actor must not meet this one's: it is another actor.
                 parent = child_task_id(parent, _RETRIED + context.attempt)
@@ -79,7 +80,7 @@ class ClusterCore(OwnerCore):
     def _handle_of(self, info: m.ActorInfo) -> ObjectRef[Any]:
         """A counted handle of an actor that somebody made."""
         with self.reactor.lock:
-            refs = m.Refs([info.owner], info.actor + bytes(6))
+            refs = m.Refs([info.owner], object_id(info.actor, ACTOR_HANDLE_INDEX) + bytes(2))
             handle = self.owner.borrowing.meet(refs, self.owner.outbox.node_manager, False)[0]
             row = handle._row
             if row.state == PENDING:
@@ -111,9 +112,10 @@ class ClusterCore(OwnerCore):
                 raise self.is_dead.with_traceback(None)
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
-            index = context.children
-            context.children = index + 1
-            place = (context.task_id, index)
+            maker = context if not context.thread else self.maker_of(context)
+            index = maker.children
+            maker.children = index + 1
+            place = (maker.task_id, index)
             row = self.owner.actors.call(
                 actor._row, method, options, place, given, time.monotonic()
             )

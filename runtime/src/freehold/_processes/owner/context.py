@@ -8,6 +8,7 @@ the same. A driver's threads share the driver's own context. The core keeps the 
 from __future__ import annotations
 
 from freehold._core.ids import Address
+from freehold._core.ownership.origins import Origin
 from freehold._core.ownership.row import PENDING, Row
 from freehold._core.resources import Shape
 
@@ -17,8 +18,8 @@ class Context:
 
     __slots__ = (
         "_parent", "_task_id", "actor_id", "assigned", "attempt", "caller", "child_index",
-        "children", "gpu_ids", "has_timed_out", "is_cancelled", "key", "notes_submitted", "puts",
-        "submitted", "task_name", "was_reconstructed",
+        "children", "gpu_ids", "has_timed_out", "is_cancelled", "key", "notes_submitted", "origin",
+        "puts", "submitted", "task_name", "thread", "was_reconstructed",
     )  # fmt: skip
 
     def __init__(self, task_id: bytes | None, parent: bytes = b"", child_index: int = 0) -> None:
@@ -37,9 +38,19 @@ class Context:
         self.has_timed_out = False
         self.caller: Address | None = None
         self.key = -1
+        self.thread = 0
+        """The one thread that numbers what the task makes; 0: any (what is made in no task's name).
+        """
+        self.origin: Origin | None = None
+        """Set once the task has made something, if it can be executed again for it."""
         self.notes_submitted = False
         """Whether it can be cancelled, and what it submitted with it."""
         self.submitted: list[Row] | None = None
+
+    @property
+    def parent(self) -> bytes:
+        """The id of the task that submitted this one."""
+        return self._parent
 
     @property
     def task_id(self) -> bytes:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from freehold._core.ids import Address, Location, root_task_id
@@ -81,6 +82,24 @@ class OwnerCore(CoreBase):
             context = self.root = Context(root_task_id(self.cluster, str(self.owner.address)))
         return context
 
+    def maker_of(self, context: Context) -> Context:
+        """Whose child the next thing is that a task makes; under the lock.
+
+        The task's own, if it is made by the thread that runs the task: executed again, it makes the
+        same in the same order, and whoever owns the task is its supervisor. What other threads make
+        in the task's name (`asyncio.to_thread` hands the name on) comes in no certain order, so it
+        is numbered apart.
+        """
+        if context.thread != get_ident():
+            if self.root is None:
+                self.root = Context(root_task_id(self.cluster, str(self.owner.address)))
+            return self.root
+        if context.origin is None and context.caller is not None:
+            context.origin = self.owner.origins.begin(
+                context.task_id, context.parent, context.caller, context.key
+            )
+        return context
+
     def submit_task(
         self,
         entry: FunctionEntry,
@@ -102,9 +121,10 @@ class OwnerCore(CoreBase):
                 raise self.is_dead.with_traceback(None)
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
-            index = context.children
-            context.children = index + 1
-            row = self.owner.submit(entry, options, context.task_id, index, given, time.monotonic())
+            maker = context if not context.thread else self.maker_of(context)
+            index = maker.children
+            maker.children = index + 1
+            row = self.owner.submit(entry, options, maker.task_id, index, given, time.monotonic())
             if context.notes_submitted:
                 context.note(row)
             self._after_submit()
@@ -174,9 +194,13 @@ class OwnerCore(CoreBase):
         with self.reactor.lock:
             if self.is_dead is not None:
                 raise self.is_dead.with_traceback(None)
-            index = context.puts
-            context.puts = index + 1
-            row = owner.table.new_put(context.task_id, index, where)
+            maker = context if not context.thread else self.maker_of(context)
+            index = maker.puts
+            maker.puts = index + 1
+            row = owner.table.new_put(maker.task_id, index, where)
+            if owner.origins.wanting:
+                owner.origins.on_put(maker.task_id, row)
+                self.carry_out()
             if nested:
                 row.nested = {0: (owner.borrowing.describe(nested), nested)}
             if type(where) is Location:

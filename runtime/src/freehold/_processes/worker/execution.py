@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
+from freehold._core.ownership.origins import with_outputs
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import Row
 from freehold._io.serialization import Parts, dumps, loads
@@ -69,7 +71,18 @@ class Execution:
         context.attempt = message.attempt
         context.caller = source
         context.key = message.key
+        if type(message) is m.Run:
+            context.thread = get_ident()
         self.started_ns = time.perf_counter_ns()
+
+    def begin_wanted(self) -> None:
+        """If something is wanted of what this execution makes, have it known before it begins."""
+        owner, context = self.core.owner, self.context
+        with self.core.reactor.lock:
+            if (self.source, context.key) in owner.origins.wants and context.thread:
+                context.origin = owner.origins.begin(
+                    context.task_id, context.parent, self.source, context.key
+                )
 
     # ---- arguments ---------------------------------------------------------------------------
 
@@ -312,18 +325,28 @@ class Execution:
         A reference of somebody else than the caller that remains must be registered with its owner
         before the caller lets go of it, so the answer waits for that.
         """
-        if not self.rows:
-            send(answer)
-            return
         core = self.core
+        owner = core.owner
+        origin, self.context.origin = self.context.origin, None
         self.held.clear()
+
+        def answer_with(kept: list[bytes] | None) -> None:
+            # As it stands then: what the task made may have gone while the answer waited.
+            final = answer
+            if origin is not None:
+                final = owner.origins.end(origin, self.source, final)
+            send(_with_kept(final, kept))
+
         with core.reactor.lock:
             core.storage.drain()
-            core.owner.table.drain_drops()
-            core.owner.borrowing.finish(
-                self.rows, self.source, lambda kept: send(_with_kept(answer, kept))
-            )
+            owner.table.drain_drops()
+            owner.borrowing.finish(self.rows, self.source, answer_with)
             core.carry_out()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the answer says all there is: no reference came, and nothing was made."""
+        return not self.rows and self.context.origin is None
 
 
 def _with_kept(
@@ -333,8 +356,7 @@ def _with_kept(
     if kept is None:
         return answer
     if isinstance(answer, m.Done):
-        output = m.Output(answer.blob)
-        answer = m.DoneWith(answer.key, answer.attempt, answer.run_us, [output])
+        answer = with_outputs(answer)
     answer.kept = kept
     return answer
 

@@ -302,6 +302,8 @@ class WorkerService:
         if place in self._cancelled_early:
             execution.context.is_cancelled = True
         timer = self._arm_timeout(execution)
+        if self.core.owner.origins.wants:
+            execution.begin_wanted()
         answer: Any
         try:
             function = self._prepare(execution)
@@ -336,7 +338,7 @@ class WorkerService:
 
     def _answer(self, execution: Execution, answer: Any) -> None:
         source = execution.source
-        if not execution.rows:
+        if execution.is_plain:
             with self.core.reactor.lock:
                 self.loop.send(source, answer)
         else:
