@@ -20,6 +20,7 @@ from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, Row
+from freehold._processes.worker.leaving import Leaving
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -341,6 +342,10 @@ class SimWorker(SimProcess):
         self.running: tuple[Address, Any, Runner] | None = None
         self.is_blocked = False
         self.is_ending = False
+        self.calls_left = world.rng.choice([None, None, None, 1, 3])
+        """Tasks after which the worker leaves, if any: `max_calls`."""
+        self.reactor = self
+        self.leaving = Leaving(self, self._end)  # type: ignore[arg-type]
         self.actor: tuple[m.ActorSpec, int] | None = None
         self.actor_state: list[Any] = []
         self.actor_calls = 0
@@ -348,14 +353,28 @@ class SimWorker(SimProcess):
             m.Run: self._on_run,
             m.Call: self._on_run,
             m.CreateActor: self._on_run,
-            m.LeaseBegan: lambda s, x, now: None,
+            m.LeaseBegan: lambda s, x, now: self.leaving.leased_to(s),
             m.DefineFunction: lambda s, x, now: self.functions.add((s, x.function)),
             m.Recall: lambda s, x, now: self._return_unstarted(x.keys, s),
             m.Cancel: self._on_cancel,
             m.ExitProcess: self._on_exit,
         }
 
+    def call_later(self, delay_s: float, then: Any) -> None:
+        """A timer; `self` is also the reactor that `Leaving` sees."""
+
+        def run() -> None:
+            if self.is_alive:
+                then()
+                self.carry_out()
+
+        self.world.clock.after(delay_s, run)
+
     def _on_run(self, source: Address, message: Any, now: float) -> None:
+        if self.leaving.reason:
+            if type(message) is m.Run:
+                self.leaving.give_back(source, message.key)
+            return
         self.queue.append((source, message))
         if self.is_blocked and type(message) is m.Run:
             self._return_unstarted(None)
@@ -386,6 +405,12 @@ class SimWorker(SimProcess):
             self.world.clock.after(0.0, lambda: runner.resume(Cancelled))
 
     def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
+        if self.leaving.has_announced:
+            self.leaving.end_when_not_needed()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         self.is_ending = True
         if self.running is None:
             self.world.exit_cleanly(self)
@@ -418,6 +443,14 @@ class SimWorker(SimProcess):
         self.running = None
         if self.is_blocked:
             self.on_blocked(False)
+        if self.calls_left is not None and self.actor is None:
+            self.calls_left -= 1
+            if self.calls_left <= 0:
+                self.world.left += 1
+                self.leaving.leave("it reached max_calls")
+                self._return_unstarted(None)
+                self.queue.clear()
+                self.leaving.announce()
         if self.is_ending:
             self.world.exit_cleanly(self)
         else:
@@ -550,7 +583,9 @@ class Execution:
                     final = m.DoneWith(final.key, final.attempt, final.run_us, [output])
                 final.kept = kept
             owner.outbox.send(self.source, final)
+            self.worker.leaving.answered()
 
+        self.worker.leaving.answer_waits()
         owner.borrowing.finish(self.rows, self.source, send)
 
     def _constructed(self, error: bytes) -> None:

@@ -131,7 +131,12 @@ class OwningChanged(Message, tag=53):
 
 
 class ExitProcess(Message, tag=54):
-    """Please end, in an orderly way."""
+    """Please end, in an orderly way; from a worker: it is about to, and waits to be told so.
+
+    A worker that runs tasks says so when it starts none any more (`TasksReturned.is_leaving` to
+    whoever has the lease); its node manager answers with the same when no lease is left that could
+    use it. It never gets another one, and an actor that it was to become waits for another worker.
+    """
 
     reason: str
     force: bool = False

@@ -142,9 +142,10 @@ class Failed(Message, tag=22):
 
 
 class TasksReturned(Message, tag=23):
-    """These tasks were not started and will not be: recalled, or this worker blocks or ends.
+    """These tasks were not started and will not be: recalled, or this worker blocks or leaves.
 
-    With `is_leaving` the worker starts none any more: what it was sent since did not begin either.
+    With `is_leaving` the worker has answered all that it began and starts none any more: what else
+    it was sent did not begin either, and the lease is given back.
     """
 
     keys: list[int]

@@ -275,7 +275,7 @@ class NodeManager:
 
     def _owner_silent(self, owner: Address) -> None:
         if self.hub.peers.get(owner) is None:
-            self.leases.handle(sched.OwnerGone(owner))
+            self.leases.handle(sched.OwnerGone(owner, may_return=True))
 
     # ---- ends of processes -----------------------------------------------------------------------
 
@@ -340,6 +340,7 @@ class NodeManager:
         if process is not None:
             process.is_retiring = True
             process.end_reason = message.reason
+            self.leases.handle(sched.WorkerLeaving(process.number, message.reason))
 
     def _on_shut_down(self, source: Address, message: m.ShutDown) -> None:
         process = self.hub.local(source)
