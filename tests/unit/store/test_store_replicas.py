@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.store.test_store_machine import ANN, BOB, PAGE, Store
 
+from freehold._core import dead_owners as dead_module
 from freehold._core.ids import Address
-from freehold._core.store import dead as dead_module
 from freehold._core.store import machine as machine_module
 from freehold._core.store.events import (
     AskViews,
