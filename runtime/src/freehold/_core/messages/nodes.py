@@ -19,7 +19,7 @@ class Register(Message, tag=40):
 
 
 class Registered(Message, tag=41):
-    """Welcome: who you are. A driver gets the arena's descriptors with this frame."""
+    """Welcome: who you are. A driver gets the arena's descriptor with this frame."""
 
     address: Address
     cluster: str

@@ -74,6 +74,8 @@ class NodeManager:
         )
         self.total = total_resources(settings)
         self.arena = Arena.create(arena_bytes(settings))
+        self._reading_fd = self.arena.readonly_fd()
+        """What all other processes get: who only reads cannot write by mistake."""
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
         self.on_joined: Callable[[], None] | None = None
@@ -89,7 +91,7 @@ class NodeManager:
             settings,
             self.start.sys_path,
             remove_path,
-            (self._lifeline[0], self.arena.fd),
+            (self._lifeline[0], self._reading_fd),
         )
         self.outputs = Outputs(self.reactor, self._send_lines, settings.log_bytes_per_s)
         template = WorkerStart(
@@ -238,7 +240,7 @@ class NodeManager:
         else:
             self.reactor.register(process.pidfd, lambda _events: self._driver_gone(process))
         self.store.handle(store.ProcessJoined(process.number))
-        connection.send_with(self._registered(process), [self.arena.fd])
+        connection.send_with(self._registered(process), [self._reading_fd])
 
     def _registered(self, process: LocalProcess) -> m.Registered:
         root = root_task_id(self.hub.cluster, process.number) if process.is_driver else b""
