@@ -189,6 +189,9 @@ class TaskEvents(Message, tag=60):
 
 
 class FlushLines(Message, tag=61):
-    """A driver is about to leave: send it the lines there are, then an `Explained` without any."""
+    """A driver is about to leave: send it the lines there are, then an `Explained` without any.
+
+    Its node manager asks those of the other nodes the same.
+    """
 
     request: int

@@ -35,6 +35,7 @@ from freehold._processes.node.children import Children
 from freehold._processes.node.environments import Environments
 from freehold._processes.node.events_gathering import EventsGathering
 from freehold._processes.node.hub import Handler, Hub
+from freehold._processes.node.last_lines import LastLines
 from freehold._processes.node.leases import LeaseDesk
 from freehold._processes.node.links import LocalLink
 from freehold._processes.node.outputs import Outputs
@@ -111,6 +112,7 @@ class NodeManager:
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
         self.gathering = EventsGathering(hub, self._other_nodes)
+        self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
         self.children = Children(self.reactor, self.pool.reaped)
         self.control: ControlService | None = None
         if self.is_first:
@@ -124,9 +126,9 @@ class NodeManager:
             **self.store.handlers(),
             **self.transfer.handlers(),
             **self.gathering.handlers(),
+            **self.last_lines.handlers(),
             m.PrepareEnv: self._on_prepare_env,
             m.LogLines: self._on_log_lines,
-            m.FlushLines: self._on_flush_lines,
             m.ExitProcess: self._on_leaving,
             m.ShutDown: self._on_shut_down,
             m.ClusterView: self._on_view,
@@ -332,6 +334,7 @@ class NodeManager:
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
         self._view.pop(message.node, None)
         self.hub.broadcast(message)
+        self.last_lines.node_lost(message.node)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
         self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
@@ -398,10 +401,6 @@ class NodeManager:
 
     def _on_log_lines(self, source: Address, message: m.LogLines) -> None:
         self._send_lines(message)
-
-    def _on_flush_lines(self, source: Address, message: m.FlushLines) -> None:
-        self.outputs.read_all()
-        self.hub.send(source, m.Explained(message.request, []))
 
     def _send_lines(self, lines: m.LogLines) -> None:
         if not self.start.settings.log_to_driver:
