@@ -222,6 +222,9 @@ class CoreBase:
         if isinstance(message, m.Run | m.Call) and connection.peer is not None:
             failed = m.Failed(message.key, message.attempt, 0, "user", error_blob(error))
             self.owner.on_failed(connection.peer, failed, time.monotonic())
+        elif isinstance(message, m.LeaseDemand) and connection.peer is not None:
+            refused = m.LeaseInfeasible(message.key, text)
+            self.owner.leasing.on_infeasible(connection.peer, refused, time.monotonic())
         elif isinstance(message, m.Done | m.DoneWith | m.Failed):
             answer = (message.key, message.attempt, message.run_us)
             connection.send(m.Failed(*answer, "user", error_blob(error)))
