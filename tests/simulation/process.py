@@ -12,6 +12,15 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.parts import (
+    ArgumentLost,
+    Cancelled,
+    Context,
+    Failure,
+    UserError,
+    Waiter,
+)
+
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location, child_task_id, object_id
 from freehold._core.interface import FunctionEntry, TaskOptions
@@ -31,49 +40,6 @@ there, but only there, tasks give up after this long."""
 
 Steps = Generator[Any, Any, Any]
 Value = tuple[bytes, list[ObjectRef[Any]]]
-
-
-class Cancelled(Exception):
-    """Thrown into a program that is cancelled."""
-
-
-class UserError(Exception):
-    """What a program raises by itself."""
-
-
-class ArgumentLost(Exception):
-    """A stored argument could not be read."""
-
-
-class Failure(bytes):
-    """What a `get` found instead of a value: the blob of an error."""
-
-
-class Waiter:
-    """Resumes a program when enough rows are resolved."""
-
-    def __init__(self, remaining: int, then: Any) -> None:
-        self.remaining = remaining
-        self.then = then
-
-    def count_down(self) -> None:
-        self.remaining -= 1
-        if self.remaining == 0:
-            self.then()
-
-
-class Context:
-    """What numbers a task's children and puts."""
-
-    def __init__(self, task_id: bytes, attempt: int = 0) -> None:
-        self.task_id = task_id
-        self.attempt = attempt
-        self.children = 0
-        self.puts = 0
-
-    def next_child(self) -> int:
-        self.children += 1
-        return self.children - 1
 
 
 class SimProcess:

@@ -17,7 +17,8 @@ from typing import Any
 
 from tests.simulation.network import CONTROL, Clock, Network
 from tests.simulation.nodes import SimControl, SimNode
-from tests.simulation.process import Context, Execution, SimProcess, SimWorker, tag
+from tests.simulation.parts import Context
+from tests.simulation.process import Execution, SimProcess, SimWorker, tag
 from tests.simulation.program import (
     Program,
     actor_program,
