@@ -1,4 +1,4 @@
-"""What programs of the simulation meet: errors, what they wait with, what numbers their children."""
+"""What programs of the simulation meet: errors, what they wait with, what numbers children."""
 
 from __future__ import annotations
 
