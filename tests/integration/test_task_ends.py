@@ -329,8 +329,8 @@ def test_cancelling_a_running_task_interrupts_it(place: dict[str, float], tmp_pa
 
     @freehold.remote(resources=place)
     def run() -> None:
-        started.touch()
         try:
+            started.touch()
             time.sleep(60)
         except KeyboardInterrupt:
             ended.touch()
@@ -375,8 +375,8 @@ def test_cancelling_with_force_ends_a_c_loop(tmp_path: Path) -> None:
 def test_cancelling_is_recursive_unless_told_not_to(tmp_path: Path) -> None:
     @freehold.remote
     def child(name: str) -> None:
-        (tmp_path / f"{name}-started").touch()
         try:
+            (tmp_path / f"{name}-started").touch()
             time.sleep(30)
         finally:
             (tmp_path / f"{name}-ended").touch()

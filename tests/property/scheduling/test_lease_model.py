@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -434,5 +435,5 @@ class LeaseModel(RuleBasedStateMachine):
         assert snapshot.idle <= 1 + sum(w.is_owning for w in self.machine.pool.by_process.values())
 
 
-TestLeaseModel = LeaseModel.TestCase
+TestLeaseModel = pytest.mark.timeout(300)(LeaseModel.TestCase)
 TestLeaseModel.settings = settings(max_examples=200, stateful_step_count=60)
