@@ -225,6 +225,30 @@ def test_a_read_only_descriptor_reads_and_cannot_write(arena: Arena) -> None:
         reader.close()
 
 
+def test_a_reader_that_was_granted_an_extent_writes_through_a_descriptor_of_its_own(
+    arena: Arena,
+) -> None:
+    reader = Arena.attach(arena.readonly_fd(), SIZE)
+    before = len(os.listdir("/proc/self/fd"))
+    reader.allow_writing()
+    reader.allow_writing()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    reader.commit(0, BIG)
+    for warm in (False, True):
+        reader.write(0, [b"y" * BIG], warm=warm)
+        assert arena.read(0, BIG) == b"y" * BIG
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(reader.fd, b"x", 0)
+    reader.abandon()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    reader.write(0, [b"z" * 8])  # to nowhere: another thread may be in the middle of it
+    assert arena.read(0, 8) == b"y" * 8
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    with pytest.raises(ValueError, match="is closed"):
+        reader.allow_writing()
+
+
 def test_only_a_sealed_arena_of_the_right_size_can_be_attached(
     arena: Arena, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ def test_many_small_values_do_not_waste_the_store() -> None:
     refs = [freehold.put(np.zeros(110_000, dtype=np.uint8)) for _ in range(300)]
     eventually(lambda: store_bytes_in_use() < 300 * 110_000 + 18 * MB, timeout_s=5)
     assert len(freehold.get(refs)) == 300
+
+
+def test_threads_that_put_at_once_keep_their_values() -> None:
+    """Each fills the slab, so that one is closed while another thread still writes into it."""
+    with ThreadPoolExecutor(3) as pool:
+        for turn in range(30):
+            arrays = [np.full(MB, turn + i, dtype=np.uint8) for i in range(12)]
+            refs = list(pool.map(freehold.put, arrays))
+            for array, ref in zip(arrays, refs, strict=True):
+                assert np.array_equal(freehold.get(ref), array)
+            del refs, ref
 
 
 def test_a_worker_killed_while_it_writes_holds_no_room() -> None:

@@ -17,6 +17,7 @@ import freehold
 from freehold.exceptions import (
     GetTimeoutError,
     TaskCancelledError,
+    TaskError,
     TaskTimeoutError,
     WorkerCrashedError,
 )
@@ -177,6 +178,76 @@ def test_max_calls_replaces_the_worker() -> None:
     assert all(pids.count(one) <= 2 for one in pids)
 
 
+def test_a_task_sent_to_a_worker_that_leaves_is_not_lost() -> None:
+    """Each worker ends after one task: what was sent to it then was not begun, so that even a task
+    that may run once only runs elsewhere. The second half crosses grants of the same workers."""
+
+    @freehold.remote(max_calls=1, max_retries=0)
+    def last() -> int:
+        return os.getpid()
+
+    @freehold.remote(max_retries=0)
+    def any_worker() -> int:
+        return os.getpid()
+
+    for _ in range(6):
+        refs = [last.remote() for _ in range(5)]
+        refs += [any_worker.remote() for _ in range(3)]
+        pids = freehold.get(refs, timeout=30)
+        assert len(set(pids[:5])) == 5
+        freehold.get([any_worker.remote() for _ in range(3)], timeout=30)
+
+
+def test_an_actor_is_not_lost_with_a_worker_that_leaves() -> None:
+    @freehold.remote(max_calls=1)
+    def last() -> int:
+        return os.getpid()
+
+    @freehold.remote(num_cpus=0)
+    class Counter:
+        def pid(self) -> int:
+            return os.getpid()
+
+    for _ in range(5):
+        freehold.get(last.remote(), timeout=20)
+        actor = Counter.remote()
+        freehold.get(actor.pid.remote(), timeout=20)
+        del actor
+
+
+def test_sys_exit_in_a_task_ends_its_worker_and_nothing_else() -> None:
+    @freehold.remote(max_retries=0)
+    def leave() -> int:
+        print(os.getpid())
+        raise SystemExit(3)
+
+    @freehold.remote(max_retries=0)
+    def pid() -> int:
+        return os.getpid()
+
+    refs = [leave.remote() if i % 4 == 0 else pid.remote() for i in range(20)]
+    found = freehold.get(refs, timeout=30, return_exceptions=True)
+    for i, result in enumerate(found):
+        assert isinstance(result, TaskError if i % 4 == 0 else int), result
+
+
+def test_a_worker_past_max_calls_stays_while_its_objects_are_needed() -> None:
+    """It gives its lease back at once, so that what it owns may need the same resources."""
+
+    @freehold.remote(resources={"far": 1000}, num_cpus=0)
+    def child() -> int:
+        return 5
+
+    @freehold.remote(max_calls=1, resources={"far": 1000}, num_cpus=0)
+    def parent() -> tuple[int, list[Any]]:
+        return os.getpid(), [child.remote()]
+
+    pid, (ref,) = freehold.get(parent.remote(), timeout=20)
+    assert freehold.get(ref, timeout=20) == 5
+    del ref
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), timeout_s=10)
+
+
 @freehold.remote(max_retries=0)
 def sleep_long(seconds: float = 60.0) -> str:
     time.sleep(seconds)
@@ -258,8 +329,8 @@ def test_cancelling_a_running_task_interrupts_it(place: dict[str, float], tmp_pa
 
     @freehold.remote(resources=place)
     def run() -> None:
-        started.touch()
         try:
+            started.touch()
             time.sleep(60)
         except KeyboardInterrupt:
             ended.touch()
@@ -271,6 +342,18 @@ def test_cancelling_a_running_task_interrupts_it(place: dict[str, float], tmp_pa
     with pytest.raises(TaskCancelledError):
         freehold.get(ref, timeout=10)
     assert ended.exists()
+
+
+def test_cancelling_finds_a_task_wherever_it_is() -> None:
+    """On its way, queued, being unpacked, just before the system call that it sleeps in."""
+    for i in range(150):
+        ref = sleep_long.remote()
+        until = time.perf_counter() + (i % 30) * 1e-4
+        while time.perf_counter() < until:
+            pass
+        freehold.cancel(ref)
+        with pytest.raises(TaskCancelledError):
+            freehold.get(ref, timeout=10)
 
 
 def test_cancelling_with_force_ends_a_c_loop(tmp_path: Path) -> None:
@@ -292,8 +375,8 @@ def test_cancelling_with_force_ends_a_c_loop(tmp_path: Path) -> None:
 def test_cancelling_is_recursive_unless_told_not_to(tmp_path: Path) -> None:
     @freehold.remote
     def child(name: str) -> None:
-        (tmp_path / f"{name}-started").touch()
         try:
+            (tmp_path / f"{name}-started").touch()
             time.sleep(30)
         finally:
             (tmp_path / f"{name}-ended").touch()

@@ -80,8 +80,6 @@ class SimNode:
 
     def receive(self, source: Address, message: Any) -> None:
         """A message of a process, of another node manager or of the control service."""
-        if source in self.dead or source.node in self.dead_nodes:
-            return  # it came a longer way than word of its sender's end
         if isinstance(message, m.LeaseDemand):
             self.handle(
                 ev.DemandChanged(
@@ -89,12 +87,16 @@ class SimNode:
                     message.backlog, message.spilled,
                 )
             )  # fmt: skip
+        elif source in self.dead or source.node in self.dead_nodes:
+            return  # it came a longer way than word of its sender's end
         elif isinstance(message, m.ReturnLease):
             self.handle(ev.LeaseReturned(source, message.lease, message.kill, message.reason))
         elif isinstance(message, m.Blocked):
             self.handle(ev.TaskBlocked(source.process, message.is_blocked))
         elif isinstance(message, m.OwningChanged):
             self.handle(ev.OwningChanged(source.process, message.is_owning))
+        elif isinstance(message, m.ExitProcess):
+            self.handle(ev.WorkerLeaving(source.process, message.reason))
         elif isinstance(message, m.RangeReleased):
             self._release(source, message)
         elif isinstance(message, m.RangeSealed | m.RangeAdopted):
@@ -171,8 +173,11 @@ class SimNode:
         self.process_died(m.ProcessDied(address, cause))
 
     def process_died(self, message: m.ProcessDied) -> None:
-        """Tell everybody here; what the process said before it ended comes first."""
-        self.world.network.drain(message.address, self.address)
+        """Tell everybody here.
+
+        What a process of this node said before it ended has come; what one of another node said
+        takes a way of its own and may come later than this.
+        """
         self.dead.add(message.address)
         for process in self.world.living(self.name):
             self._to(process.address, message)
@@ -222,7 +227,7 @@ class SimNode:
         elif isinstance(effect, ev.AskExit):
             self._to(Address(self.name, effect.process), m.ExitProcess(effect.reason))
         elif isinstance(effect, ev.AssignActor):
-            spec = self.specs.pop((effect.actor, effect.restart))
+            spec = self.specs[effect.actor, effect.restart]
             worker = Address(self.name, effect.process)
             self._to(worker, m.CreateActor(spec, effect.restart))
         elif isinstance(effect, ev.RejectActor):

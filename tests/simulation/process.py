@@ -12,15 +12,25 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.parts import (
+    ArgumentLost,
+    Cancelled,
+    Context,
+    Failure,
+    UserError,
+    Waiter,
+)
+
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location, child_task_id, object_id
 from freehold._core.interface import FunctionEntry, TaskOptions
 from freehold._core.limits import INLINE_OUTPUTS
 from freehold._core.ownership.arguments import Given
-from freehold._core.ownership.origins import Origin, with_outputs
+from freehold._core.ownership.origins import with_outputs
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, LOST, PENDING, Row
+from freehold._processes.worker.leaving import Leaving
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -31,58 +41,6 @@ there, but only there, tasks give up after this long."""
 
 Steps = Generator[Any, Any, Any]
 Value = tuple[bytes, list[ObjectRef[Any]]]
-
-
-class Cancelled(Exception):
-    """Thrown into a program that is cancelled."""
-
-
-class UserError(Exception):
-    """What a program raises by itself."""
-
-
-class ArgumentLost(Exception):
-    """A stored argument could not be read."""
-
-
-class Failure(bytes):
-    """What a `get` found instead of a value: the blob of an error."""
-
-
-class Waiter:
-    """Resumes a program when enough rows are resolved."""
-
-    def __init__(self, remaining: int, then: Any) -> None:
-        self.remaining = remaining
-        self.then = then
-
-    def count_down(self) -> None:
-        self.remaining -= 1
-        if self.remaining == 0:
-            self.then()
-
-
-class Context:
-    """What numbers a task's children and puts."""
-
-    def __init__(self, task_id: bytes, attempt: int = 0) -> None:
-        self.task_id = task_id
-        self.attempt = attempt
-        self.children = 0
-        self.puts = 0
-        self.begin: Any = None
-        """Makes its origin; None for what cannot be executed again."""
-        self.origin: Origin | None = None
-
-    def maker(self) -> bytes:
-        """The id under which it makes something now."""
-        if self.origin is None and self.begin is not None:
-            self.origin = self.begin()
-        return self.task_id
-
-    def next_child(self) -> int:
-        self.children += 1
-        return self.children - 1
 
 
 class SimProcess:
@@ -357,6 +315,10 @@ class SimWorker(SimProcess):
         self.running: tuple[Address, Any, Runner] | None = None
         self.is_blocked = False
         self.is_ending = False
+        self.calls_left = world.rng.choice([None, None, None, 1, 3])
+        """Tasks after which the worker leaves, if any: `max_calls`."""
+        self.reactor = self
+        self.leaving = Leaving(self, self._end)  # type: ignore[arg-type]
         self.actor: tuple[m.ActorSpec, int] | None = None
         self.actor_state: list[Any] = []
         self.actor_calls = 0
@@ -364,14 +326,28 @@ class SimWorker(SimProcess):
             m.Run: self._on_run,
             m.Call: self._on_run,
             m.CreateActor: self._on_run,
-            m.LeaseBegan: lambda s, x, now: None,
+            m.LeaseBegan: lambda s, x, now: self.leaving.leased_to(s),
             m.DefineFunction: lambda s, x, now: self.functions.add((s, x.function)),
             m.Recall: lambda s, x, now: self._return_unstarted(x.keys, s),
             m.Cancel: self._on_cancel,
             m.ExitProcess: self._on_exit,
         }
 
+    def call_later(self, delay_s: float, then: Any) -> None:
+        """A timer; `self` is also the reactor that `Leaving` sees."""
+
+        def run() -> None:
+            if self.is_alive:
+                then()
+                self.carry_out()
+
+        self.world.clock.after(delay_s, run)
+
     def _on_run(self, source: Address, message: Any, now: float) -> None:
+        if self.leaving.reason:
+            if type(message) is m.Run:
+                self.leaving.give_back(source, message.key)
+            return
         self.queue.append((source, message))
         if self.is_blocked and type(message) is m.Run:
             self._return_unstarted(None)
@@ -402,6 +378,12 @@ class SimWorker(SimProcess):
             self.world.clock.after(0.0, lambda: runner.resume(Cancelled))
 
     def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
+        if self.leaving.has_announced:
+            self.leaving.end_when_not_needed()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         self.is_ending = True
         if self.running is None:
             self.world.exit_cleanly(self)
@@ -434,6 +416,14 @@ class SimWorker(SimProcess):
         self.running = None
         if self.is_blocked:
             self.on_blocked(False)
+        if self.calls_left is not None and self.actor is None:
+            self.calls_left -= 1
+            if self.calls_left <= 0:
+                self.world.left += 1
+                self.leaving.leave("it reached max_calls")
+                self._return_unstarted(None)
+                self.queue.clear()
+                self.leaving.announce()
         if self.is_ending:
             self.world.exit_cleanly(self)
         else:
@@ -573,7 +563,9 @@ class Execution:
                     final = with_outputs(final)
                 final.kept = kept
             owner.outbox.send(self.source, final)
+            self.worker.leaving.answered()
 
+        self.worker.leaving.answer_waits()
         owner.borrowing.finish(self.rows, self.source, send)
 
     def _constructed(self, error: bytes) -> None:

@@ -11,7 +11,8 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from tests.simulation.process import Context, Failure, SimProcess, Steps, UserError, Value, tag
+from tests.simulation.parts import Context, Failure, UserError
+from tests.simulation.process import SimProcess, Steps, Value, tag
 
 from freehold._core.interface import TaskOptions
 from freehold._core.messages import ActorOptions

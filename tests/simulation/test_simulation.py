@@ -42,10 +42,11 @@ def test_a_seed_replays_exactly() -> None:
 
 def test_faults_happen_and_are_survived() -> None:
     """The seeds do exercise crashes, a node's death and broken connections, not only calm."""
-    worlds = [World(seed) for seed in range(60)]
+    worlds = [World(seed) for seed in range(120)]
     for world in worlds:
         world.run()
     assert {world.faults for world in worlds} == set(FAULTS)
+    assert sum(world.left for world in worlds) > 20, "hardly any worker left"
     assert sum(world.network.lost for world in worlds) > 0, "no message was ever lost"
     assert sum(len(world.network.resets) for world in worlds) > 5
     failures = sum((world.failures for world in worlds), start=worlds[0].failures.__class__())

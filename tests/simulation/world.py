@@ -17,7 +17,8 @@ from typing import Any
 
 from tests.simulation.network import CONTROL, Clock, Network
 from tests.simulation.nodes import SimControl, SimNode
-from tests.simulation.process import Context, Execution, SimProcess, SimWorker, tag
+from tests.simulation.parts import Context
+from tests.simulation.process import Execution, SimProcess, SimWorker, tag
 from tests.simulation.program import (
     Program,
     actor_program,
@@ -70,6 +71,8 @@ class World:
         self.threads = 0
         self.finished = 0
         self.cycles = 0
+        self.left = 0
+        """Workers that left by themselves."""
         self.once: set[tuple[Address, int]] = set()
         self._checks = 0
 
@@ -295,6 +298,9 @@ class World:
             }
             is_empty = not left or bool(self.network.resets) or self.cycles > 0
             assert is_empty, f"{node.name[:4]} still stores {left}"
+            for owner in node.scheduler.owners:
+                is_alive = self.processes[owner].is_alive
+                assert is_alive, f"{node.name[:4]} still has demands of {owner}, which is dead"
             free = node.scheduler.room.available
             assert free == node.scheduler.room.total, f"{node.name[:4]} has free only {free}"
 

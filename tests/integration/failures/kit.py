@@ -112,7 +112,7 @@ def family(pid: int) -> list[int]:
 def node_of(driver: int) -> int:
     """The node process that a driver started."""
     for child in psutil.Process(driver).children():
-        if any("freehold node process" in word for word in child.cmdline()):
+        if is_alive(child.pid) and any("freehold node process" in word for word in child.cmdline()):
             return child.pid
     raise AssertionError(f"driver {driver} has no node process")
 

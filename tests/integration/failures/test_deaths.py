@@ -262,6 +262,7 @@ def maps_of_arena() -> int:
     return Path("/proc/self/maps").read_text().count("memfd:")
 
 
+@pytest.mark.timeout(300)
 def test_twenty_clusters_one_after_another_leak_nothing() -> None:
     states = []
     threads = psutil.Process().num_threads()

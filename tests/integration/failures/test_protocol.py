@@ -22,6 +22,7 @@ from freehold._core.ids import Address
 from freehold._core.limits import FRAME_BYTES, HELLO_BYTES
 from freehold._io import frames, transport
 from freehold._io.transport import Peers, connect_socket
+from freehold.exceptions import FreeholdSystemError, TaskUnschedulableError
 from freehold.testing import eventually
 
 pytestmark = pytest.mark.module_cluster
@@ -336,3 +337,23 @@ def test_the_session_folder_is_this_users_alone(target: Any) -> None:
     for each in (folder.parent.parent, folder.parent, folder, folder / "logs"):
         assert stat.S_IMODE(each.stat().st_mode) == 0o700
         assert each.stat().st_uid == os.getuid()
+
+
+# ---- what cannot be said -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("target")
+def test_what_cannot_be_encoded_is_an_error_for_who_waits_and_for_nobody_else() -> None:
+    """A lone surrogate, as file names have them, is no UTF-8: it fits into no message."""
+    bad = "\udce9"
+    refs = [double.remote(1), double.options(name=bad).remote(2), double.remote(3)]
+    one, wrong, three = freehold.get(refs, timeout=10, return_exceptions=True)
+    assert (one, three) == (2, 6)
+    assert isinstance(wrong, FreeholdSystemError)
+    with pytest.raises(FreeholdSystemError, match="RegisterActor message cannot be sent"):
+        Target.options(name=bad, num_cpus=0).remote()
+    with pytest.raises(FreeholdSystemError, match="FindActor message cannot be sent"):
+        freehold.get_actor(bad)
+    with pytest.raises(TaskUnschedulableError, match="LeaseDemand message cannot be sent"):
+        freehold.get(double.options(resources={bad: 1}).remote(1), timeout=10)
+    assert freehold.get([double.remote(i) for i in range(100)], timeout=10)[-1] == 198

@@ -70,7 +70,10 @@ def test_bytes_come_over_from_the_other_node() -> None:
         with Driver(first) as here, Driver(second) as there:
             there.send(m.CreateSegment(1, len(content)))
             granted = there.await_message(m.SegmentGranted)
-            os.pwrite(there.fds[0], content, granted.offset)
+            arena = Arena.attach(os.dup(there.fds[0]), there.registered.arena_bytes)
+            arena.allow_writing()
+            arena.write(granted.offset, [content])
+            arena.close()
             there.send(m.RangeSealed(granted.segment, granted.offset, len(content), there.address))
             where = Location(second.node, granted.segment, granted.offset, len(content))
             eventually(lambda: len(alive_nodes(here)) == 2)

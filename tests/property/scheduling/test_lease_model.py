@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -51,6 +52,8 @@ class Held:
     actor: tuple[bytes, int] | None = None
     is_blocked: bool = False
     is_killed: bool = False
+    is_leaving: bool = False
+    may_leave: bool = False
 
 
 @dataclass
@@ -83,6 +86,8 @@ class LeaseModel(RuleBasedStateMachine):
         self.used_leases: set[int] = set()
         self.ended_leases: set[int] = set()
         self.envs: dict[int, str] = {}
+        self.owners = list(OWNERS)
+        self.dead: list[Address] = []
         self.tell(ev.NodeStarted())
 
     # ---- carrying out ------------------------------------------------------------------------
@@ -92,7 +97,7 @@ class LeaseModel(RuleBasedStateMachine):
             ev.GrantLease: self.grant,
             ev.StartWorker: self.start,
             ev.KillWorker: self.kill,
-            ev.AskExit: lambda effect: None,
+            ev.AskExit: self.may_leave,
             ev.AssignActor: self.assign,
             ev.RevokeLease: self.revoke,
             ev.SpillBack: self.spill,
@@ -135,6 +140,8 @@ class LeaseModel(RuleBasedStateMachine):
         assert not held.lease
         assert not held.actor
         assert not held.is_killed
+        assert not held.may_leave
+        assert effect.owner not in self.dead
         assert self.envs[effect.process] == wish.env
         assert effect.lease not in self.used_leases
         self.used_leases.add(effect.lease)
@@ -164,12 +171,21 @@ class LeaseModel(RuleBasedStateMachine):
         assert not held.is_killed
         held.is_killed = True
 
+    def may_leave(self, effect: ev.AskExit) -> None:
+        held = self.processes[effect.process]
+        assert not held.lease, "a worker leaves though an owner may be sending it tasks"
+        if held.actor is None:
+            assert held.is_leaving
+            assert not held.may_leave
+            held.may_leave = True
+
     def assign(self, effect: ev.AssignActor) -> None:
         name = (effect.actor, effect.restart)
         held = self.processes[effect.process]
         assert not held.lease
         assert not held.actor
         assert not held.is_killed
+        assert not held.may_leave
         if held.shape != self.shape_of_actor[name]:
             self.take(held, self.shape_of_actor[name], effect.gpus)
         held.actor = name
@@ -226,16 +242,15 @@ class LeaseModel(RuleBasedStateMachine):
     # ---- rules -------------------------------------------------------------------------------
 
     @rule(
-        owner=st.sampled_from(OWNERS),
+        who=st.integers(0, len(OWNERS) - 1),
         shape=st.sampled_from([1, 1, 1, *range(len(SHAPES))]),
         env=st.sampled_from(["", "", "", "e"]),
         more=st.sampled_from([1, 1, 2, 4, -1, -3]),
         flags=st.tuples(st.booleans(), st.booleans()),
     )
-    def demand(
-        self, owner: Address, shape: int, env: str, more: int, flags: tuple[bool, bool]
-    ) -> None:
+    def demand(self, who: int, shape: int, env: str, more: int, flags: tuple[bool, bool]) -> None:
         spilled, starts = flags
+        owner = self.owners[who]
         key = 2 * shape + (env == "e")
         wish = self.wishes.setdefault((owner, key), Wish(SHAPES[shape], env))
         wish.wanted = max(wish.answered, wish.wanted + more)
@@ -280,11 +295,34 @@ class LeaseModel(RuleBasedStateMachine):
         assert owner is not None
         self.end_lease(lease)
         held.lease, held.owner = 0, None
-        if not kill and not held.gpus:
+        leaves = held.is_leaving and not kill
+        if leaves:
+            # Its devices' memory may be in use until the process has ended; nothing else is.
+            held.shape = tuple(entry for entry in held.shape if entry[0] == "GPU")
+            held.is_blocked = False
+        elif not kill and not held.gpus:
             held.shape, held.is_blocked = (), False
         self.tell(ev.LeaseReturned(owner, lease, kill))
-        if kill or held.gpus:
-            assert held.is_killed
+        assert held.may_leave == leaves
+        assert held.is_killed == (kill or (bool(held.gpus) and not leaves))
+
+    @precondition(lambda self: self.processes)
+    @rule(data=st.data(), luck=LUCK)
+    def leaves(self, data: st.DataObject, luck: int) -> None:
+        """A worker announces its end; an actor that it was to become crossed that."""
+        process = data.draw(st.sampled_from(sorted(self.processes)))
+        held = self.processes[process]
+        if not luck or held.is_killed or held.is_leaving:
+            return
+        name = held.actor
+        if name is not None:
+            if self.machine.placements[name].was_asked:
+                return
+            held.actor, held.shape, held.gpus, held.is_blocked = None, (), [], False
+            self.actors[name] = "waiting"
+        held.is_leaving = True
+        self.tell(ev.WorkerLeaving(process, "max_calls"))
+        assert held.may_leave == (not held.lease)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), luck=LUCK)
@@ -307,17 +345,28 @@ class LeaseModel(RuleBasedStateMachine):
             self.processes[process].is_blocked = is_blocked
             self.tell(ev.TaskBlocked(process, is_blocked))
 
-    @rule(owner=st.sampled_from(OWNERS), luck=LUCK)
-    def owner_ends(self, owner: Address, luck: int) -> None:
+    @rule(who=st.integers(0, len(OWNERS) - 1), luck=LUCK, may_return=st.booleans())
+    def owner_ends(self, who: int, luck: int, may_return: bool) -> None:
         if luck:
             return
+        owner = self.owners[who]
+        if not may_return:
+            self.dead.append(owner)
+            self.owners[who] = Address(owner.node, 2000 + len(self.dead))
         mine = [h for h in self.processes.values() if h.owner == owner]
         for held in mine:
             self.end_lease(held.lease)
             held.lease, held.owner = 0, None
         self.wishes = {name: w for name, w in self.wishes.items() if name[0] != owner}
-        self.tell(ev.OwnerGone(owner))
+        self.tell(ev.OwnerGone(owner, may_return))
         assert all(held.is_killed for held in mine)
+
+    @precondition(lambda self: self.dead)
+    @rule(data=st.data(), shape=st.sampled_from(SHAPES))
+    def late_demand(self, data: st.DataObject, shape: Shape) -> None:
+        owner = data.draw(st.sampled_from(self.dead))
+        self.tell(ev.DemandChanged(owner, 0, shape, "", 1))
+        assert owner not in self.machine.owners, "a dead owner's demand was taken"
 
     @rule(shape=st.sampled_from(SHAPES), env=st.sampled_from(["", "e"]))
     def actor(self, shape: Shape, env: str) -> None:
@@ -366,7 +415,8 @@ class LeaseModel(RuleBasedStateMachine):
             before = self.machine.snapshot()
             for number in sorted(self.starts):
                 self.start_ended_well(number)
-            for process in sorted(p for p, h in self.processes.items() if h.is_killed):
+            ending = [p for p, h in self.processes.items() if h.is_killed or h.may_leave]
+            for process in sorted(ending):
                 self.exited(process)
             for process in [p for p, h in self.processes.items() if h.lease]:
                 if self.processes[process].lease:
@@ -385,5 +435,5 @@ class LeaseModel(RuleBasedStateMachine):
         assert snapshot.idle <= 1 + sum(w.is_owning for w in self.machine.pool.by_process.values())
 
 
-TestLeaseModel = LeaseModel.TestCase
+TestLeaseModel = pytest.mark.timeout(300)(LeaseModel.TestCase)
 TestLeaseModel.settings = settings(max_examples=200, stateful_step_count=60)

@@ -117,6 +117,29 @@ def test_tasks_given_back_run_elsewhere_and_cancelled_ones_end(owner: Owner) -> 
     assert [run.key for run in said(owner, m.Run, OTHER)] == keys[1:2]
 
 
+def test_what_a_leaving_worker_was_sent_did_not_begin(owner: Owner) -> None:
+    """Neither does it cost a retry, nor does the lease take anything more."""
+    once = submit(owner, max_retries=0)[0]
+    grant(owner)
+    (run,) = said(owner, m.Run, WORKER)
+    owner.on_tasks_returned(WORKER, m.TasksReturned([], True), 0.0)
+    assert said(owner, m.ReturnLease) == [m.ReturnLease(1)]
+    owner.on_process_died(WORKER, m.ExitCause(0), 0.0)
+    assert once._row.state == PENDING
+    grant(owner, OTHER, 2)
+    assert [sent.key for sent in said(owner, m.Run, OTHER)] == [run.key]
+
+
+def test_a_cancelled_task_that_a_leaving_worker_was_sent_is_over(owner: Owner) -> None:
+    refs = [submit(owner, max_retries=0)[0], submit(owner)[0]]
+    grant(owner)
+    owner.cancel(refs[0]._row, False, False, 0.0)
+    owner.on_tasks_returned(WORKER, m.TasksReturned([], True), 0.0)
+    assert isinstance(refs[0]._row.value, TaskCancelledError)
+    assert WORKER not in owner.leasing.leases
+    assert refs[1]._row.state == PENDING
+
+
 def test_a_cancelled_task_ends_when_its_worker_dies(owner: Owner) -> None:
     entry = make_entry()
     entry.run_us = 5.0

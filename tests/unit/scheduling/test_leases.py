@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.scheduling.world import CPU1, DRIVER, NODE, SECOND, World, of
+from tests.unit.scheduling.world import CPU1, DRIVER, NODE, OTHER, SECOND, World, of
 
 from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
@@ -227,6 +227,29 @@ def test_a_lost_nodes_owners_are_gone() -> None:
     world.start_all()
     assert world.tell(ev.NodeLost("b" * 32, 0)) == []
     assert len(of(world.tell(ev.NodeLost("b" * 32, 1)), ev.KillWorker)) == 1
+
+
+def test_a_dead_owners_late_demand_is_ignored() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    world.tell(ev.OwnerGone(DRIVER))
+    assert world.want(1) == []
+    assert world.machine.snapshot().owners == 0
+
+
+def test_a_late_demand_from_a_lost_node_is_ignored() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    world.tell(ev.NodeLost(OTHER, 3))
+    assert world.want(1, owner=Address(OTHER, 5, 3)) == []
+    assert len(of(world.want(1, owner=Address(OTHER, 5, 4)), ev.GrantLease)) == 1
+
+
+def test_an_owner_that_was_only_silent_may_ask_again() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    world.tell(ev.OwnerGone(DRIVER, may_return=True))
+    assert len(of(world.want(1), ev.GrantLease)) == 1
 
 
 def test_an_impossible_shape_is_refused_with_what_is_lacking() -> None:

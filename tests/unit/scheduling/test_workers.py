@@ -183,3 +183,69 @@ def test_one_and_a_half_devices_are_refused() -> None:
     world = World(CPU=1, GPU=4)
     (effect,) = of(world.want(1, make_shape({"GPU": 1.5})), ev.ReportInfeasible)
     assert "whole number" in effect.reason
+
+
+# ---- leaving ---------------------------------------------------------------------------------
+
+
+def test_an_idle_worker_that_leaves_may_go_and_is_not_granted_any_more() -> None:
+    world = World(CPU=2)
+    world.idle(1)
+    assert world.tell(ev.WorkerLeaving(1, "max_calls")) == [ev.AskExit(1, "max_calls")]
+    assert of(world.want(1), ev.GrantLease) == []
+    assert world.tell(ev.WorkerLeaving(1, "max_calls")) == []
+
+
+def test_a_leased_worker_stays_until_its_lease_is_given_back() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    world.want(1)
+    assert world.tell(ev.WorkerLeaving(1, "max_calls")) == []
+    # Though its process lives on, what it held is free: it only owns, as an idle worker may.
+    told = world.tell(ev.LeaseReturned(DRIVER, 2))
+    assert of(told, ev.AskExit) == [ev.AskExit(1, "max_calls")]
+    assert world.available == {"CPU": 1}
+    assert world.exited(1) == []
+
+
+def test_a_lease_that_crossed_a_leaving_is_waited_for() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    world.want(1)
+    world.tell(ev.LeaseReturned(DRIVER, 2))
+    (grant,) = of(world.want(1, owner=SECOND), ev.GrantLease)
+    assert world.tell(ev.WorkerLeaving(1, "max_calls")) == []
+    told = world.tell(ev.LeaseReturned(SECOND, grant.lease))
+    assert of(told, ev.AskExit) == [ev.AskExit(1, "max_calls")]
+
+
+def test_a_leaving_worker_holds_its_devices_until_it_has_ended() -> None:
+    world = World(CPU=1, GPU=1)
+    world.want(1, make_shape({"CPU": 1, "GPU": 1}))
+    world.start_all()
+    world.tell(ev.TaskBlocked(1, True))
+    world.tell(ev.WorkerLeaving(1, "max_calls"))
+    assert of(world.tell(ev.LeaseReturned(DRIVER, 1)), ev.KillWorker) == []
+    assert world.available == {"CPU": 1, "GPU": 0}
+    world.exited(1)
+    assert world.available == {"CPU": 1, "GPU": 1}
+
+
+def test_a_lease_returned_to_be_killed_kills_a_leaving_worker() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    world.want(1)
+    world.tell(ev.WorkerLeaving(1, "max_calls"))
+    assert world.tell(ev.LeaseReturned(DRIVER, 2, True, "broke")) == [ev.KillWorker(1, "broke")]
+
+
+def test_an_actor_that_crossed_a_leaving_waits_for_another_worker() -> None:
+    world = World(CPU=1)
+    world.idle(1)
+    actor = ev.ActorPlacementRequested(b"a" * 16, 0, make_shape({"CPU": 1}))
+    assert len(of(world.tell(actor), ev.AssignActor)) == 1
+    told = world.tell(ev.WorkerLeaving(1, "max_calls"))
+    assert of(told, ev.AskExit) == [ev.AskExit(1, "max_calls")]
+    assert of(world.exited(1), ev.ReportActorEnded) == []
+    (assigned,) = of(world.start_all(), ev.AssignActor)
+    assert assigned.process != 1

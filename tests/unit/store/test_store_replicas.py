@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.store.test_store_machine import ANN, BOB, PAGE, Store
 
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
-from freehold._core.store import dead as dead_module
 from freehold._core.store import machine as machine_module
 from freehold._core.store.events import (
     AskViews,
@@ -265,7 +265,7 @@ def test_many_ranges_are_asked_about_in_pieces(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_dead_owners_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_module, "DEAD_OWNERS", 1)
+    monkeypatch.setattr(machine_module, "DeadOwners", lambda: DeadOwners(limit=1))
     store = Store()
     late = store.create(PAGE)
     store(OwnerDied(Address("e" * 32, 1)))

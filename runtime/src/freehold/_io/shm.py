@@ -26,6 +26,10 @@ mapping alone the bar of 0.4 for cold memory. `Arena.write` therefore uses `pwri
 told that the extent is warm (the grant says so); then it fills this process's page table for the
 extent once, which costs no more than `pwritev` would, and copies at memory speed from then on.
 A creator's mapping is writable as DESIGN §4 allows; a reader's never is.
+
+Everybody but the node manager gets a descriptor that was opened for reading alone, and opens one
+for writing (`allow_writing`) when it was first granted an extent. A process that only reads can
+therefore not change the arena by mistake: no mapping, and no descriptor that it has, lets it.
 """
 
 from __future__ import annotations
@@ -157,7 +161,8 @@ class Arena:
         """Wrap a descriptor that is known to be good; use `create` or `attach` instead."""
         self._fd = fd
         self._size_bytes = size_bytes
-        self._is_writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        is_writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        self._writing_fd = fd if is_writable else -1
         self._lock = threading.Lock()
         self._readable: _Mapping | None = None
         self._writable: _Mapping | None = None
@@ -220,8 +225,25 @@ class Arena:
 
     @property
     def is_writable(self) -> bool:
-        """Whether this process may write (its descriptor was opened for it)."""
-        return self._is_writable
+        """Whether this process may write: the arena's creator, or after `allow_writing`."""
+        return self._writing_fd >= 0
+
+    def allow_writing(self) -> None:
+        """Open a descriptor to write with, if there is none: for whom an extent was granted to.
+
+        The node manager need not pass one: whoever may open its own descriptors' files may have it,
+        and the descriptor to read with is there to prevent mistakes.
+
+        Raises:
+            ValueError: the arena is closed.
+        """
+        if self._writing_fd >= 0:
+            return
+        with self._lock:
+            self._check(0, 0)
+            if self._writing_fd < 0:
+                path = f"/proc/self/fd/{self._fd}"
+                self._writing_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def readonly_fd(self) -> int:
         """A new read-only, close-on-exec descriptor of the same memory; the caller closes it."""
@@ -238,7 +260,7 @@ class Arena:
         if not length:
             return
         try:
-            os.posix_fallocate(self._fd, offset, length)
+            os.posix_fallocate(self._writing_fd, offset, length)
         except OSError as error:
             raise _named(error, "commit", offset, length) from None
 
@@ -276,7 +298,7 @@ class Arena:
         if not length:
             return
         mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
-        if _libc.fallocate(self._fd, mode, offset, length):
+        if _libc.fallocate(self._writing_fd, mode, offset, length):
             code = ctypes.get_errno()
             raise OSError(
                 code, f"cannot decommit {length} bytes at offset {offset}: {os.strerror(code)}"
@@ -379,25 +401,28 @@ class Arena:
                 _libc.madvise(mapping.address, mapping.size_bytes, _MADV_DONTNEED)
 
     def close(self) -> None:
-        """Close the descriptor; views stay valid. Closing twice is fine."""
+        """Close the descriptors; views stay valid. Closing twice is fine."""
         with self._lock:
-            fd, self._fd = self._fd, -1
+            fds = {self._fd, self._writing_fd}
+            self._fd = self._writing_fd = -1
             self._readable = self._writable = None
-            if fd >= 0:
-                os.close(fd)
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
 
     def abandon(self) -> None:
         """Let go of the memory while other threads may be in here; views stay valid.
 
-        The descriptor's number stays taken, by /dev/null, until `close()`: a write under way in
+        The descriptors' numbers stay taken, by /dev/null, until `close()`: a write under way in
         another thread must not hit whatever file would get the number next.
         """
         with self._lock:
             self._readable = self._writable = None
-            if self._fd >= 0:
-                nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                os.dup2(nothing, self._fd, inheritable=False)
-                os.close(nothing)
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            for fd in {self._fd, self._writing_fd}:
+                if fd >= 0:
+                    os.dup2(nothing, fd, inheritable=False)
+            os.close(nothing)
 
     def _check(self, offset: int, size: int, *, needs_writable: bool = False) -> None:
         if self._fd < 0:
@@ -407,11 +432,11 @@ class Arena:
                 f"{size} bytes at offset {offset} are not inside the arena "
                 f"of {self._size_bytes} bytes"
             )
-        if needs_writable and not self._is_writable:
+        if needs_writable and self._writing_fd < 0:
             raise PermissionError(
                 errno.EACCES,
-                "this process attached the arena read-only: ask the node manager for the "
-                "writable descriptor to create objects",
+                "this process attached the arena read-only: ask the node manager for an extent, "
+                "and call allow_writing() when it is granted",
             )
 
     def _map_readable(self) -> _Mapping:
@@ -424,18 +449,18 @@ class Arena:
         with self._lock:
             if self._writable is None:
                 protection = mmap.PROT_READ | mmap.PROT_WRITE
-                self._writable = _Mapping(self._fd, self._size_bytes, protection)
+                self._writable = _Mapping(self._writing_fd, self._size_bytes, protection)
                 self._populated = bytearray(self._size_bytes // PAGE_BYTES)
             return self._writable
 
     def _pwritev(self, offset: int, flat: list[bytes | memoryview], total: int) -> None:
         try:
             if len(flat) <= _IOV_MAX:
-                done = os.pwritev(self._fd, flat, offset)
+                done = os.pwritev(self._writing_fd, flat, offset)
                 if done == total:
                     return
             else:
-                done = os.pwritev(self._fd, flat[:_IOV_MAX], offset)
+                done = os.pwritev(self._writing_fd, flat[:_IOV_MAX], offset)
             index = 0
             while True:  # skip what was written; a call writes 2 GiB at most
                 offset += done
@@ -446,7 +471,7 @@ class Arena:
                     return
                 if done:
                     flat[index] = memoryview(flat[index])[done:]
-                done = os.pwritev(self._fd, flat[index : index + _IOV_MAX], offset)
+                done = os.pwritev(self._writing_fd, flat[index : index + _IOV_MAX], offset)
         except OSError as error:
             raise _named(error, "write", offset, total) from None
 

@@ -3,7 +3,8 @@
 A `Connection` gathers messages in an outbox and sends them as one frame: at once when the other
 side is known to wait, else with `FRAME_MESSAGES` others, when a thread starts to wait, or at the
 reactor's next tick. What the socket does not take stays as a queue of buffers (never joined: a send
-path that concatenates leftovers is quadratic).
+path that concatenates leftovers is quadratic). A message that cannot be encoded is dropped alone
+and its sender's service told; a peer that takes nothing more is still heard to its end.
 
 `Peers` finds or opens the connection to an address. Everything here runs under the reactor's lock.
 It knows nothing of what messages mean; it checks who speaks before the first one is passed on: a
@@ -14,6 +15,7 @@ number of strangers, of which the oldest gives way.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -39,6 +41,9 @@ _ucred = struct.Struct("3i")
 
 Receiver = Callable[["Connection", list[Message]], None]
 Closer = Callable[["Connection", str], None]
+Dropper = Callable[["Connection", Message, Exception], None]
+
+_PEER_IS_GONE = (errno.EPIPE, errno.ECONNRESET)
 
 
 class Connection:
@@ -49,8 +54,10 @@ class Connection:
         "_buffer",
         "_buffer_bytes",
         "_filled",
+        "_is_mute",
         "_is_writing",
         "_on_closed",
+        "_on_dropped",
         "_on_messages",
         "_outbox",
         "_reactor",
@@ -71,6 +78,7 @@ class Connection:
         on_messages: Receiver,
         on_closed: Closer,
         *,
+        on_dropped: Dropper | None = None,
         is_stranger: bool = False,
     ) -> None:
         sock.setblocking(False)
@@ -78,12 +86,15 @@ class Connection:
         self._reactor = reactor
         self._on_messages = on_messages
         self._on_closed = on_closed
+        self._on_dropped = on_dropped or _tell_dropped
         self._outbox: list[Message] = []
         self._backlog: deque[memoryview] = deque()
         self._buffer_bytes = _STRANGER_BYTES if is_stranger else _RECEIVE_BYTES
         self._buffer = bytearray(self._buffer_bytes)
         self._filled = 0
         self._is_writing = False
+        self._is_mute = False
+        """The peer takes nothing more; what it said before is still to be read."""
         self.largest_frame = HELLO_BYTES if is_stranger else FRAME_BYTES
         """Bytes of a body that are accepted."""
         self.opened = time.monotonic()
@@ -123,27 +134,33 @@ class Connection:
         try:
             socket.send_fds(self._socket, [frames.encode([message])], fds)
         except OSError as error:
-            self.close(str(error))
+            self._write_failed(error)
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
         self.is_dirty = False
         outbox = self._outbox
-        if not outbox or self.is_closed:
+        if not outbox or self.is_closed or self._is_mute:
             outbox.clear()
             return
-        frame = self._encode(outbox)
-        outbox.clear()
-        self._write(frame)
-
-    def _encode(self, messages: list[Message]) -> bytes:
+        # Taken out first: whatever goes wrong with one of them must not come up with the next, too.
+        self._outbox = []
         try:
-            return frames.encode(messages)
-        except ProtocolError:
-            if len(messages) == 1:
-                raise
-        # Together they are too large for one frame: one each.
-        return b"".join(frames.encode([message]) for message in messages)
+            frame = frames.encode(outbox)
+        except Exception:  # too large together, or one that cannot be encoded at all  # noqa: BLE001
+            frame = self._encode_each(outbox)
+        if frame:
+            self._write(frame)
+
+    def _encode_each(self, messages: list[Message]) -> bytes:
+        """A frame for each message; one that fits none is dropped alone, and its sender told."""
+        encoded = []
+        for message in messages:
+            try:
+                encoded.append(frames.encode([message]))
+            except Exception as error:  # noqa: BLE001 - told on
+                self._on_dropped(self, message, error)
+        return b"".join(encoded)
 
     def _write(self, frame: bytes) -> None:
         sent = 0
@@ -153,7 +170,7 @@ class Connection:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self.close(str(error))
+                self._write_failed(error)
                 return
             if sent == len(frame):
                 return
@@ -163,6 +180,20 @@ class Connection:
         if not self._is_writing:
             self._is_writing = True
             self._reactor.modify(self._socket.fileno(), READABLE | WRITABLE)
+
+    def _write_failed(self, error: OSError) -> None:
+        """Nothing more can be sent. A peer that has gone may have said something before it went:
+        that is read first, and its end, which closes this connection, comes after it."""
+        if error.errno not in _PEER_IS_GONE:
+            self.close(str(error))
+            return
+        self._is_mute = True
+        self._outbox.clear()
+        self._backlog.clear()
+        self.unsent_bytes = 0
+        if self._is_writing:
+            self._is_writing = False
+            self._reactor.modify(self._socket.fileno(), READABLE)
 
     def _on_ready(self, events: int) -> None:
         if events & WRITABLE:
@@ -185,7 +216,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self.close(str(error))
+            self._write_failed(error)
             return
         self._is_writing = False
         self._reactor.modify(self._socket.fileno(), READABLE)
@@ -300,6 +331,10 @@ class Peers:
         on_closed: is told when a connection ended, with the reason if it was not a clean end.
     """
 
+    on_dropped: Dropper | None = None
+    """Is told of a message that could not be encoded, while the machine that made it may be in the
+    middle of something; without one, a line on standard error tells of it."""
+
     def __init__(
         self,
         reactor: Reactor,
@@ -353,7 +388,9 @@ class Peers:
 
     def adopt(self, sock: socket.socket, address: Address, received: bytes = b"") -> Connection:
         """Use a socket whose other end is known to be `address`, of which `received` was read."""
-        connection = Connection(sock, self.reactor, self._receive, self._closed)
+        connection = Connection(
+            sock, self.reactor, self._receive, self._closed, on_dropped=self.on_dropped
+        )
         connection.peer = address
         self._connections[address] = connection
         if received:
@@ -419,7 +456,12 @@ class Peers:
             if len(self._strangers) >= STRANGERS:
                 self._drop_oldest(f"{STRANGERS} newer connections have not said Hello either")
             stranger = Connection(
-                sock, self.reactor, self._introduce, self._closed, is_stranger=True
+                sock,
+                self.reactor,
+                self._introduce,
+                self._closed,
+                on_dropped=self.on_dropped,
+                is_stranger=True,
             )
             self._strangers[stranger] = None
             self._arm_sweep()
@@ -491,6 +533,11 @@ class Peers:
 
 def _ignore(_connection: Connection, _reason: str) -> None:
     pass
+
+
+def _tell_dropped(connection: Connection, message: Message, error: Exception) -> None:
+    text = f"freehold: a {type(message).__name__} to {connection.peer} cannot be sent: {error}"
+    print(text, file=sys.stderr)  # noqa: T201 - a process's log is its stderr
 
 
 def peer_uid(sock: socket.socket) -> int:

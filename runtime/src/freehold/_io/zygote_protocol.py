@@ -28,7 +28,8 @@ class WorkerStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """All that a forked worker starts from, handed to its main function.
 
     It reports to `node_manager` with `Register(pid, start)`, whose socket is in the folder
-    `sockets` as everybody's is (`<sockets>/<node8>/<process>.sock`). `arena_fd` is writable.
+    `sockets` as everybody's is (`<sockets>/<node8>/<process>.sock`). `arena_fd` is for reading
+    alone.
     """
 
     start: int

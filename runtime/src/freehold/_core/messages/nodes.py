@@ -19,7 +19,7 @@ class Register(Message, tag=40):
 
 
 class Registered(Message, tag=41):
-    """Welcome: who you are. A driver gets the arena's descriptors with this frame."""
+    """Welcome: who you are. A driver gets the arena's descriptor with this frame."""
 
     address: Address
     cluster: str
@@ -131,7 +131,12 @@ class OwningChanged(Message, tag=53):
 
 
 class ExitProcess(Message, tag=54):
-    """Please end, in an orderly way."""
+    """Please end, in an orderly way; from a worker: it is about to, and waits to be told so.
+
+    A worker that runs tasks says so when it starts none any more (`TasksReturned.is_leaving` to
+    whoever has the lease); its node manager answers with the same when no lease is left that could
+    use it. It never gets another one, and an actor that it was to become waits for another worker.
+    """
 
     reason: str
     force: bool = False
@@ -184,6 +189,9 @@ class TaskEvents(Message, tag=60):
 
 
 class FlushLines(Message, tag=61):
-    """A driver is about to leave: send it the lines there are, then an `Explained` without any."""
+    """A driver is about to leave: send it the lines there are, then an `Explained` without any.
+
+    Its node manager asks those of the other nodes the same.
+    """
 
     request: int

@@ -171,16 +171,17 @@ class Failed(Message, tag=22):
 
 
 class TasksReturned(Message, tag=23):
-    """These tasks were not started and will not be: recalled, or this worker blocks or ends.
+    """These tasks were not started and will not be: recalled, or this worker blocks or leaves.
 
-    With `is_leaving` the worker starts none any more: what it was sent since did not begin either.
+    With `is_leaving` the worker has answered all that it began and starts none any more: what else
+    it was sent did not begin either, and the lease is given back.
     """
 
     keys: list[int]
     is_leaving: bool = False
 
 
-class OwningEnded(Message, tag=24):
+class OwningEnded(Message, tag=26):
     """Nobody holds any more what the task of this `key` made here: its spec may go."""
 
     key: int

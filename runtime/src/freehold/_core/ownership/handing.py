@@ -66,6 +66,11 @@ class Handing:
             if ref._row.registration == HANDING:
                 ref._row.registration = REGISTERED
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a caller has not taken all of a result yet: until then this process must stay."""
+        return bool(self._until_taken)
+
     def forget(self, caller: Address) -> None:
         """The caller is gone: nobody will take anything."""
         for place in [place for place in self._until_taken if place[0] == caller]:

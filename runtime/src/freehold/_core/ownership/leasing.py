@@ -160,15 +160,14 @@ class Leasing:
         self.leases.pop(lease.worker, None)
         queue = lease.queue
         tasks = queue.remove_lease(lease)
-        begun = 0 if lease.is_leaving else 1
-        for task in reversed(tasks[begun:]):
+        for task in reversed(tasks[1:]):
             task.lease = None
             task.message.attempt += 1
             if task.is_cancelled:
                 self._owner.retry(task, None, now)
             else:
                 queue.pending.appendleft(task)
-        del tasks[begun:]
+        del tasks[1:]
         if tasks and lease.verdict is not None:
             self._owner.fail(tasks[0].row, lease.verdict, now)
         elif tasks:

@@ -294,13 +294,17 @@ class Owner:
         lease = self.leasing.leases.get(source)
         if lease is None:
             return
+        keys = message.keys
         if message.is_leaving:
-            lease.is_leaving = lease.is_broken = True
+            lease.is_broken = True
+            keys = list(lease.inflight)  # the worker answered all that had begun before it said so
         was_recall = lease.is_recalling
-        for task in lease.queue.take_back(lease, message.keys):
+        for task in lease.queue.take_back(lease, keys):
             if task.is_cancelled:
                 self.retry(task, None, now)
-        if not was_recall and lease.inflight:
+        if message.is_leaving:
+            self.leasing.return_lease(lease)
+        elif not was_recall and lease.inflight:
             lease.is_blocked = True
         lease.queue.pump(self.sends)
         self.send_all()

@@ -39,7 +39,7 @@ class Lease:
 
     __slots__ = (
         "first", "first_since", "functions", "gpus", "id", "idle_since", "inflight", "is_blocked",
-        "is_broken", "is_leaving", "is_recalling", "kill_at", "load_us", "node", "pid",
+        "is_broken", "is_recalling", "kill_at", "load_us", "node", "pid",
         "progress_at", "queue", "told_of", "verdict", "worker",
     )  # fmt: skip
 
@@ -53,8 +53,6 @@ class Lease:
         self.is_blocked = False
         self.is_broken = False
         """Its worker cannot be reached any more: nothing is sent there until its end is known."""
-        self.is_leaving = False
-        """Its worker starts no task any more: none in flight has begun."""
         self.is_recalling = False
         self.idle_since = now
         self.progress_at = now

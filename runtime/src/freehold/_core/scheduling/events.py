@@ -110,6 +110,17 @@ class WorkerExited(_Event, frozen=True):
     is_intended: bool = False
 
 
+class WorkerLeaving(_Event, frozen=True):
+    """A worker starts no task any more, and waits for `AskExit` before it ends.
+
+    It says the same to whoever has the lease, who gives that back; so it never ends while an owner
+    may be sending it tasks.
+    """
+
+    process: int
+    reason: str = ""
+
+
 class TaskBlocked(_Event, frozen=True):
     """A worker's `Blocked`: its CPUs may serve others while it waits."""
 
@@ -125,12 +136,14 @@ class OwningChanged(_Event, frozen=True):
 
 
 class OwnerGone(_Event, frozen=True):
-    """An owner ended, or its connection has been down for `LEASE_S`. It asks for nothing more.
+    """An owner ended: it asks for nothing more, and what it asked for may still be on its way.
 
-    Of this node's own workers `WorkerExited` says it already.
+    With `may_return` it is not known to have ended, but its connection has been down for
+    `LEASE_S`. Of this node's own workers `WorkerExited` says it already.
     """
 
     owner: Address
+    may_return: bool = False
 
 
 class ActorPlacementRequested(_Event, frozen=True):
@@ -179,6 +192,7 @@ SchedulingEvent: TypeAlias = (
     | WorkerStarted
     | WorkerStartFailed
     | WorkerExited
+    | WorkerLeaving
     | TaskBlocked
     | OwningChanged
     | OwnerGone
@@ -250,7 +264,8 @@ class KillWorker(_Effect, frozen=True):
 
 
 class AskExit(_Effect, frozen=True):
-    """Ask an actor's process to end by itself (`ExitProcess`); `KillWorker` follows its grace."""
+    """Send `ExitProcess`: an actor's process is asked to end by itself (`KillWorker` follows its
+    grace), a worker that is leaving may go."""
 
     process: int
     reason: str

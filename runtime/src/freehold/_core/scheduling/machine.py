@@ -83,9 +83,10 @@ class LeaseScheduler(Serving):
             ev.WorkerStarted: self._worker_started,
             ev.WorkerStartFailed: self._worker_start_failed,
             ev.WorkerExited: self._worker_exited,
+            ev.WorkerLeaving: self._worker_leaving,
             ev.TaskBlocked: self._task_blocked,
             ev.OwningChanged: self._owning_changed,
-            ev.OwnerGone: lambda event: self._owner_gone(event.owner),
+            ev.OwnerGone: self._owner_gone,
             ev.ActorPlacementRequested: self._actor_placement_requested,
             ev.ActorUnplaced: self._actor_unplaced,
             ev.ViewChanged: self._view_changed,
@@ -149,6 +150,9 @@ class LeaseScheduler(Serving):
     # ---- demand --------------------------------------------------------------------------------
 
     def _demand_changed(self, event: ev.DemandChanged) -> None:
+        if event.owner in self.dead:
+            self.ignored += 1  # it came a longer way than word of its sender's end
+            return
         row = self.owners.get(event.owner)
         if row is None:
             row = self.owners[event.owner] = OwnerRow()
@@ -224,7 +228,12 @@ class LeaseScheduler(Serving):
             subtract(free, line.shape, count_fitting(line.shape, free, others))
         return free
 
-    def _owner_gone(self, owner: Address) -> None:
+    def _owner_gone(self, event: ev.OwnerGone) -> None:
+        if not event.may_return:
+            self.dead.add(event.owner)
+        self._drop_owner(event.owner)
+
+    def _drop_owner(self, owner: Address) -> None:
         row = self.owners.pop(owner, None)
         if row is None:
             return
@@ -245,6 +254,9 @@ class LeaseScheduler(Serving):
             self.ignored += 1
             return
         self._end_lease(worker, demand)
+        if worker.is_leaving and not event.kill:
+            self._let_go(worker)
+            return
         if event.kill or worker.gpus:
             self._end(worker, event.reason or "its lease was returned")
             return
@@ -362,7 +374,38 @@ class LeaseScheduler(Serving):
             if placement is not None:
                 del self.placements[placement.name]
                 self._report_ended(placement, event.cause, event.is_intended or placement.was_asked)
-        self._owner_gone(Address(self.node, event.process, self.incarnation))
+        owner = Address(self.node, event.process, self.incarnation)
+        self.dead.add(owner)
+        self._drop_owner(owner)
+
+    def _worker_leaving(self, event: ev.WorkerLeaving) -> None:
+        worker = self.pool.by_process.get(event.process)
+        if worker is None or worker.is_leaving or worker.state == ENDING:
+            self.ignored += 1
+            return
+        worker.leaves_because = event.reason
+        if worker.state == LEASED:
+            worker.is_leaving = True  # its owner hears of it, too, and gives the lease back
+            return
+        placement = worker.placement
+        if placement is not None:
+            if placement.was_asked:
+                return
+            # It crossed the actor, which it will not start: that waits for another worker.
+            self._release(worker)
+            worker.placement = None
+            placement.process = 0
+            self.lines.set_waiting(placement, 1)
+        self._let_go(worker)
+
+    def _let_go(self, worker: Worker) -> None:
+        """A worker that is leaving may end; it may stay for a while because of what it owns."""
+        if worker.shape:
+            worker.shape = self.room.give_rest(worker.shape, without_cpu=worker.is_blocked)
+            worker.is_blocked = False
+            self._is_dirty = True
+        self.pool.set_state(worker, ENDING, self._now)
+        self._effects.append(ev.AskExit(worker.process, worker.leaves_because))
 
     def _owning_changed(self, event: ev.OwningChanged) -> None:
         worker = self.pool.by_process.get(event.process)
@@ -461,10 +504,11 @@ class LeaseScheduler(Serving):
 
     def _node_lost(self, event: ev.NodeLost) -> None:
         self.view.remove(event.node)
+        self.dead.add_node(event.node, event.incarnation)
         for owner in [
             o for o in self.owners if o.node == event.node and o.incarnation == event.incarnation
         ]:
-            self._owner_gone(owner)
+            self._drop_owner(owner)
 
     def _report(self) -> None:
         if (

@@ -64,6 +64,13 @@ class Room:
                 for index in gpus:
                     self.gpus[index] += min(units, UNIT)
 
+    def give_rest(self, shape: Shape, *, without_cpu: bool = False) -> Shape:
+        """Give back all but the devices, which a living process may still use: what remains."""
+        devices = tuple(entry for entry in shape if entry[0] == GPU)
+        rest = tuple(entry for entry in shape if entry[0] != GPU)
+        self.give_back(rest, [], without_cpu=without_cpu)
+        return devices
+
     def give_cpu(self, shape: Shape) -> bool:
         """Give back the shape's CPUs alone; whether it has any."""
         return self._move_cpu(shape, 1)

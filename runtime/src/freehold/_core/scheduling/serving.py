@@ -6,6 +6,7 @@ then has the lines served here. The tables are declared here too; nothing here k
 
 from __future__ import annotations
 
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
 from freehold._core.resources import CPU, UNIT, Shape
 from freehold._core.scheduling import events as ev
@@ -20,6 +21,9 @@ PRESTART_LIMIT = 4
 
 ASK_AGAIN_S = 1.0
 """While someone waits, holders of leases are reminded this often; so long they keep it in mind."""
+
+DEAD_OWNERS = 2_000
+"""Dead owners remembered: a demand that comes after its owner's death comes soon after it."""
 
 ASK_PAUSE_S = 0.1
 """Least time between two rounds of asking; a round goes to every holder."""
@@ -56,6 +60,7 @@ class Serving:
         self.lines = Lines(settings.passed_over_s)
         self.view = ClusterView(node)
         self.owners: dict[Address, OwnerRow] = {}
+        self.dead = DeadOwners(DEAD_OWNERS)
         self.leases: dict[int, Worker] = {}
         self.placements: dict[tuple[bytes, int], Placement] = {}
         self.actors_hold: dict[str, int] = {}

@@ -42,6 +42,9 @@ class Worker:
     idle_since: Instant = 0.0
     is_owning: bool = False
     is_blocked: bool = False
+    is_leaving: bool = False
+    """It starts no task any more, and ends when its lease has been given back."""
+    leaves_because: str = ""
     shape: Shape = ()
     """What it holds of the node; while `is_blocked` its CPUs are given back already."""
     gpus: list[int] = field(default_factory=list)

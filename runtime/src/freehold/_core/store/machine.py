@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
 from freehold._core.store import events as ev
 from freehold._core.store.allocator import Allocator, Extent, Place
-from freehold._core.store.dead import DeadOwners
 from freehold._core.store.events import (
     Instant,
     RangeName,

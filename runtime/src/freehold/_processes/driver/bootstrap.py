@@ -24,7 +24,7 @@ from freehold._core.ids import Address
 from freehold._processes import settings as resolution
 from freehold._processes.node.settings import NodeSettings
 from freehold._processes.node.start import NodeReady, NodeStart
-from freehold.errors import FreeholdSystemError, SettingsError
+from freehold.errors import FreeholdError, FreeholdSystemError, SettingsError
 
 _ABOVE_TARGETS = 16
 _CODE = """\
@@ -119,8 +119,12 @@ class Launch:
         try:
             ready = _await_ready(self._channel, self.pid, self._stderr_fd)
             return NodeProcess(ready, self.pid, self._channel)
-        except BaseException:
+        except FreeholdError:
+            self._channel.close()  # it has ended, and was reaped
+            raise
+        except BaseException:  # Ctrl-C: with its channel closed it ends
             self._channel.close()
+            _wait(self.pid, 10.0)
             raise
         finally:
             os.close(self._stderr_fd)

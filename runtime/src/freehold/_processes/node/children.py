@@ -1,4 +1,6 @@
-"""The children of a node process: its zygotes, and workers whose zygote died before them.
+"""The children of a node process: its zygotes, workers whose zygote died before them, and what user
+code in workers started in a session of its own, whose parent has ended (this process is their
+subreaper).
 
 Only the kernel tells the end of a child, and only once; everything that ends here is reaped.
 """
@@ -56,8 +58,15 @@ class Children:
             self._on_reaped(pid, status)
 
     def wait_for(self, pids: list[int], deadline: float) -> None:
-        """Reap until no child is left; past the deadline SIGKILL `pids` and give up."""
+        """Reap until no child is left; past the deadline SIGKILL `pids` and give up.
+
+        The other children are orphans, to be killed at once. As their own children come to this
+        process then, it looks again each time.
+        """
         while self.reap():
+            for orphan in set(_children()).difference(pids):
+                # Its number is its own until it is reaped, which happens here alone.
+                os.kill(orphan, signal.SIGKILL)
             if time.monotonic() > deadline:
                 for pid in pids:
                     try:
@@ -66,6 +75,18 @@ class Children:
                         pass
                 return
             time.sleep(_POLL_S)
+
+
+def _children() -> list[int]:
+    """The children of this process, if the kernel tells (CONFIG_PROC_CHILDREN)."""
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+        except OSError:
+            pass  # the thread has ended, or the kernel does not tell
+    return found
 
 
 def _nothing(_number: int, _frame: object) -> None:

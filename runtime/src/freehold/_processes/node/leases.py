@@ -43,6 +43,7 @@ class LeaseDesk:
         self._told = m.NodeReported(hub.node, dict(total), {})
         self._is_telling = False
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
+        """Of actors that are to live here and have not started."""
         self._doers: dict[type, Any] = {
             ev.GrantLease: self._grant,
             ev.SpillBack: self._spill,
@@ -110,6 +111,7 @@ class LeaseDesk:
         self._hub.send(source, m.Explained(message.request, lines))
 
     def _on_actor_started(self, source: Address, message: m.ActorStarted) -> None:
+        self._specs.pop((message.actor, message.restart), None)
         self._hub.to_control(message)
 
     def _on_actor_ending(self, source: Address, message: m.ActorEnded) -> None:
@@ -216,7 +218,8 @@ class LeaseDesk:
         self._hub.send(effect.owner, revoked)
 
     def _assign_actor(self, effect: ev.AssignActor) -> None:
-        spec = self._specs.pop((effect.actor, effect.restart))
+        # Kept until the actor has started: its worker may leave instead.
+        spec = self._specs[effect.actor, effect.restart]
         process = self._hub.processes.by_number.get(effect.process)
         if process is not None:
             process.name = spec.options.name or spec.options.class_name
@@ -228,6 +231,7 @@ class LeaseDesk:
         self._hub.to_control(failed)
 
     def _actor_ended(self, effect: ev.ReportActorEnded) -> None:
+        self._specs.pop((effect.actor, effect.restart), None)
         ended = m.ActorEnded(effect.actor, effect.restart, effect.cause, effect.is_intended)
         self._hub.to_control(ended)
 

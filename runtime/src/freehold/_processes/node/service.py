@@ -35,6 +35,7 @@ from freehold._processes.node.children import Children
 from freehold._processes.node.environments import Environments
 from freehold._processes.node.events_gathering import EventsGathering
 from freehold._processes.node.hub import Handler, Hub
+from freehold._processes.node.last_lines import LastLines
 from freehold._processes.node.leases import LeaseDesk
 from freehold._processes.node.links import LocalLink
 from freehold._processes.node.outputs import Outputs
@@ -74,6 +75,8 @@ class NodeManager:
         )
         self.total = total_resources(settings)
         self.arena = Arena.create(arena_bytes(settings))
+        self._reading_fd = self.arena.readonly_fd()
+        """What all other processes get: who only reads cannot write by mistake."""
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
         self.on_joined: Callable[[], None] | None = None
@@ -89,7 +92,7 @@ class NodeManager:
             settings,
             self.start.sys_path,
             remove_path,
-            (self._lifeline[0], self.arena.fd),
+            (self._lifeline[0], self._reading_fd),
         )
         self.outputs = Outputs(self.reactor, self._send_lines, settings.log_bytes_per_s)
         template = WorkerStart(
@@ -109,6 +112,7 @@ class NodeManager:
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
         self.gathering = EventsGathering(hub, self._other_nodes)
+        self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
         self.children = Children(self.reactor, self.pool.reaped)
         self.control: ControlService | None = None
         if self.is_first:
@@ -122,9 +126,9 @@ class NodeManager:
             **self.store.handlers(),
             **self.transfer.handlers(),
             **self.gathering.handlers(),
+            **self.last_lines.handlers(),
             m.PrepareEnv: self._on_prepare_env,
             m.LogLines: self._on_log_lines,
-            m.FlushLines: self._on_flush_lines,
             m.ExitProcess: self._on_leaving,
             m.ShutDown: self._on_shut_down,
             m.ClusterView: self._on_view,
@@ -238,7 +242,7 @@ class NodeManager:
         else:
             self.reactor.register(process.pidfd, lambda _events: self._driver_gone(process))
         self.store.handle(store.ProcessJoined(process.number))
-        connection.send_with(self._registered(process), [self.arena.fd])
+        connection.send_with(self._registered(process), [self._reading_fd])
 
     def _registered(self, process: LocalProcess) -> m.Registered:
         root = root_task_id(self.hub.cluster, process.number) if process.is_driver else b""
@@ -275,7 +279,7 @@ class NodeManager:
 
     def _owner_silent(self, owner: Address) -> None:
         if self.hub.peers.get(owner) is None:
-            self.leases.handle(sched.OwnerGone(owner))
+            self.leases.handle(sched.OwnerGone(owner, may_return=True))
 
     # ---- ends of processes -----------------------------------------------------------------------
 
@@ -331,6 +335,7 @@ class NodeManager:
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
         self._view.pop(message.node, None)
         self.hub.broadcast(message)
+        self.last_lines.node_lost(message.node)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
         self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
@@ -341,6 +346,7 @@ class NodeManager:
         if process is not None:
             process.is_retiring = True
             process.end_reason = message.reason
+            self.leases.handle(sched.WorkerLeaving(process.number, message.reason))
 
     def _on_shut_down(self, source: Address, message: m.ShutDown) -> None:
         process = self.hub.local(source)
@@ -396,10 +402,6 @@ class NodeManager:
 
     def _on_log_lines(self, source: Address, message: m.LogLines) -> None:
         self._send_lines(message)
-
-    def _on_flush_lines(self, source: Address, message: m.FlushLines) -> None:
-        self.outputs.read_all()
-        self.hub.send(source, m.Explained(message.request, []))
 
     def _send_lines(self, lines: m.LogLines) -> None:
         if not self.start.settings.log_to_driver:

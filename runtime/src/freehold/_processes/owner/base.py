@@ -8,6 +8,7 @@ the machine holds `reactor.lock`; nothing under it runs user code. What users as
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from freehold._processes.owner.storage import Storage
 from freehold.errors import (
     ClusterDiedError,
     FreeholdError,
+    FreeholdSystemError,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class CoreBase:
         self.owner.error_blob = error_blob  # type: ignore[method-assign]
         self.owner.actors.error_of = actor_cause
         self.peers = Peers(self.reactor, cluster, socket_path, self._on_messages, self._on_closed)
+        self.peers.on_dropped = self._on_dropped
         self.cluster = cluster
         self.pid = os.getpid()
         self.node_id = address.node
@@ -210,6 +213,31 @@ class CoreBase:
             self.die(ClusterDiedError(cluster=self.cluster, reason=why))
             return
         self.owner.on_disconnected(peer, now)
+
+    def _on_dropped(self, connection: Connection, message: m.Message, error: Exception) -> None:
+        """A message of ours cannot be encoded: whoever waits for what it would bring is told.
+
+        Later in this turn, since the machine may be in the middle of something.
+        """
+        text = f"a {type(message).__name__} message cannot be sent: {error}"
+        self.reactor.call_later(0, lambda: self._tell_dropped(connection, message, text))
+
+    def _tell_dropped(self, connection: Connection, message: m.Message, text: str) -> None:
+        error = FreeholdSystemError(text, reason=text)
+        if isinstance(message, m.Run | m.Call) and connection.peer is not None:
+            failed = m.Failed(message.key, message.attempt, 0, "user", error_blob(error))
+            self.owner.on_failed(connection.peer, failed, time.monotonic())
+        elif isinstance(message, m.LeaseDemand) and connection.peer is not None:
+            refused = m.LeaseInfeasible(message.key, text)
+            self.owner.leasing.on_infeasible(connection.peer, refused, time.monotonic())
+        elif isinstance(message, m.Done | m.DoneWith | m.Failed):
+            answer = (message.key, message.attempt, message.run_us)
+            connection.send(m.Failed(*answer, "user", error_blob(error)))
+        elif isinstance(message, m.Resolved):
+            connection.send(m.Resolved(message.id, "failed", error_blob(error)))
+        elif not self.requests.fail(getattr(message, "request", 0), error):
+            print(f"freehold: {text}", file=sys.stderr)  # noqa: T201 - as nobody waits for it
+        self.carry_out()
 
     def _on_lease_revoked(self, source: Address, message: m.LeaseRevoked, now: float) -> None:
         # What the worker said before it ended may still be in its socket: that counts first.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from freehold._core.messages import Message
 from freehold._io.reactor import Waiter
-from freehold.errors import ClusterDiedError
+from freehold.errors import ClusterDiedError, FreeholdError
 
 if TYPE_CHECKING:
     from freehold._processes.owner.base import CoreBase
@@ -21,7 +21,7 @@ class Requests:
     def __init__(self, core: CoreBase) -> None:
         self._core = core
         self._next = 1
-        self._open: dict[int, tuple[Waiter, list[Message]]] = {}
+        self._open: dict[int, tuple[Waiter, list[Message | FreeholdError]]] = {}
 
     def start(self) -> tuple[int, Waiter]:
         """A new number and its waiter; under the lock."""
@@ -36,6 +36,7 @@ class Requests:
 
         Raises:
             ClusterDiedError: the node manager went away, or did not answer in time.
+            FreeholdSystemError: the question cannot be sent.
         """
         core = self._core
         with core.reactor.lock:
@@ -54,14 +55,18 @@ class Requests:
         except BaseException:  # a signal handler's: the answer may have come all the same
             with core.reactor.lock:
                 for answer in self._open.pop(number)[1]:
-                    core.storage.give_back(answer)
+                    if isinstance(answer, Message):
+                        core.storage.give_back(answer)
                 core.carry_out()
             raise
         _, answers = self._open.pop(number)
         if not answers:
             core.check_alive()
             raise ClusterDiedError(reason=f"no answer to a request within {timeout_s} s")
-        return answers[0]
+        answer = answers[0]
+        if isinstance(answer, FreeholdError):
+            raise answer
+        return answer
 
     def answer(self, number: int, message: Message) -> None:
         """An answer arrived; under the lock."""
@@ -71,6 +76,15 @@ class Requests:
             entry[0].count_down()
         else:
             self._core.storage.give_back(message)
+
+    def fail(self, number: int, error: FreeholdError) -> bool:
+        """A question could not be sent; False if nobody asked it. Under the lock."""
+        entry = self._open.get(number)
+        if entry is None:
+            return False
+        entry[1].append(error)
+        entry[0].finish()
+        return True
 
     def forget(self, number: int) -> None:
         """Nobody waits for this answer; under the lock."""

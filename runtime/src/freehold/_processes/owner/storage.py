@@ -44,14 +44,28 @@ SLAB_IDLE_S = 1.0
 _ALIGNMENT = 64
 
 
+class _Slab:
+    """A segment that takes many values, of which threads may be writing several at once.
+
+    It is closed after the last of them: what is not sealed then counts as free to the store.
+    """
+
+    __slots__ = ("granted", "is_retired", "used", "writing")
+
+    def __init__(self, granted: SegmentGranted) -> None:
+        self.granted = granted
+        self.used = 0
+        self.writing = 0
+        self.is_retired = False
+
+
 class Storage:
     """The arena as one process sees it."""
 
     def __init__(self, core: CoreBase, arena: Arena) -> None:
         self.core = core
         self.arena = arena
-        self._slab: SegmentGranted | None = None
-        self._used = 0
+        self._slab: _Slab | None = None
         self._slab_uses = 0
         self._ended_views: deque[tuple[Row, int, Location, bool]] = deque()
         self._views: dict[tuple[int, int], int] = {}
@@ -70,17 +84,25 @@ class Storage:
 
     def write_pieces(self, pieces: list[bytes | memoryview], size: int, owner: Address) -> Location:
         """The same for `size` bytes in pieces."""
-        segment, offset, is_warm = self._reserve(size)
-        self.arena.write(offset, pieces, warm=is_warm)
+        granted, offset, slab = self._reserve(size)
         core = self.core
-        with core.reactor.lock:
-            sealed = RangeSealed(segment, offset, size, owner)
-            # Said at once: whoever hears of the value may need it after this process was killed.
-            core.owner.outbox.ask_node(sealed, is_urgent=True)
-            core.carry_out()
-        return Location(core.node_id, segment, offset, size)
+        is_written = False
+        try:
+            self.arena.write(offset, pieces, warm=granted.is_warm)
+            is_written = True
+        finally:
+            with core.reactor.lock:
+                if is_written:
+                    sealed = RangeSealed(granted.segment, offset, size, owner)
+                    # Said at once: whoever hears of the value may need it after this process was
+                    # killed.
+                    core.owner.outbox.ask_node(sealed, is_urgent=True)
+                self._written(granted, slab, is_written)
+                core.carry_out()
+        return Location(core.node_id, granted.segment, offset, size)
 
-    def _reserve(self, size: int) -> tuple[int, int, bool]:
+    def _reserve(self, size: int) -> tuple[SegmentGranted, int, _Slab | None]:
+        """Room for a value: the segment, the offset, and the slab if it is one."""
         lock = self.core.reactor.lock
         if size <= SLAB_VALUE_BYTES:
             with lock:
@@ -90,27 +112,42 @@ class Storage:
             granted = self._create(SLAB_BYTES, is_slab=True)
             with lock:
                 self._close_slab()
-                self._slab, self._used = granted, 0
+                self._slab = _Slab(granted)
                 self._arm_idle_close()
                 place = self._from_slab(size)
                 assert place is not None
                 return place
         granted = self._create(size, is_slab=False)
-        return granted.segment, granted.offset, granted.is_warm
+        return granted, granted.offset, None
 
-    def _from_slab(self, size: int) -> tuple[int, int, bool] | None:
+    def _from_slab(self, size: int) -> tuple[SegmentGranted, int, _Slab] | None:
         slab = self._slab
-        if slab is None or self._used + size > slab.size:
+        if slab is None or slab.used + size > slab.granted.size:
             return None
-        offset = slab.offset + self._used
-        self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        offset = slab.granted.offset + slab.used
+        slab.used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        slab.writing += 1
         self._slab_uses += 1
-        return slab.segment, offset, slab.is_warm
+        return slab.granted, offset, slab
+
+    def _written(self, granted: SegmentGranted, slab: _Slab | None, is_written: bool) -> None:
+        """A value was written and sealed, or could not be; under the lock."""
+        if slab is not None:
+            slab.writing -= 1
+            if slab.is_retired:
+                self._retire(slab)
+        elif not is_written:
+            self.core.owner.outbox.ask_node(SegmentAborted(granted.segment), is_urgent=False)
 
     def _close_slab(self) -> None:
         slab, self._slab = self._slab, None
         if slab is not None:
-            closed = SlabClosed(slab.segment, min(self._used, slab.size))
+            slab.is_retired = True
+            self._retire(slab)
+
+    def _retire(self, slab: _Slab) -> None:
+        if not slab.writing:
+            closed = SlabClosed(slab.granted.segment, min(slab.used, slab.granted.size))
             self.core.owner.outbox.ask_node(closed, is_urgent=False)
 
     def _arm_idle_close(self) -> None:
@@ -139,6 +176,7 @@ class Storage:
                 holders=tuple(answer.report.splitlines()),
             )
         assert isinstance(answer, SegmentGranted)
+        self.arena.allow_writing()
         return answer
 
     # ---- reading -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 The zygote forks it, `run_worker` attaches it to its node manager, and from then on owners send it
 tasks directly; or the node manager makes it an actor. It ends when told, when its node manager's
-connection closes, or after a function's `max_calls`.
+connection closes, or when it leaves (`leaving`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ from freehold._processes.owner.forks import watch_forks
 from freehold._processes.worker.actor import ActorHost
 from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
+from freehold._processes.worker.leaving import Leaving
 from freehold._processes.worker.loops import MainLoop, ThreadedLoop
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
 Attach = Callable[["WorkerCore", str], None]
+
+_MUST_END_S = 1.0
+"""How long a worker whose task does not stop waits for its node manager's leave to end."""
 
 
 def run_worker(start: WorkerStart, attach: Attach) -> NoReturn:
@@ -100,22 +104,22 @@ class WorkerService:
         self._start = start
         self.is_ending = False
         self.exit_code = 0
-        self.interrupts = Interrupts()
         self.functions: dict[tuple[Address, int], m.DefineFunction | Callable[..., Any]] = {}
         self.names: dict[tuple[Address, int], str] = {}
         self.calls_left: dict[tuple[Address, int], int] = {}
         self.actor: ActorHost | None = None
         self.notes: deque[tuple[int, str, str, bytes, int, int]] = deque(maxlen=TASK_EVENTS)
         self.gpus: list[int] = list(start.gpus)
-        self._is_leaving = False
-        """It starts no task any more, and ends once nobody needs what it owns."""
-        self._lessee: Address | None = None
         self.assigned: Shape = ()
         """What the lease is of that this worker runs tasks for."""
         self._is_blocked = 0
         self._running: dict[tuple[Address, int], Execution] = {}
         self._cancelled_early: deque[tuple[Address, int]] = deque(maxlen=64)
+        self._must_end = False
+        """It leaves without waiting for the task that runs."""
         self.core = self._attach()
+        self.interrupts = Interrupts(self.core.reactor)
+        self.leaving = Leaving(self.core, self._end)
         self.loop: MainLoop = MainLoop(self)
         self._register_handlers()
         report(self.core, m.Register(os.getpid(), start.start))
@@ -178,7 +182,6 @@ class WorkerService:
         if self.actor is not None:
             self.actor.close()
         with self.core.reactor.lock:
-            self._start_none()
             self.core.carry_out()
             self.core.reactor.flush()
         import atexit
@@ -190,8 +193,8 @@ class WorkerService:
     # ---- messages (under the lock) -------------------------------------------------------------
 
     def _on_run(self, source: Address, message: Any, now: float) -> None:
-        if self._is_leaving:
-            self.core.owner.outbox.send(source, m.TasksReturned([message.key], True), True)
+        if self.leaving.reason:
+            self.leaving.give_back(source, message.key)
             return
         if self._is_blocked and self.actor is None and type(message) is m.Run:
             # It crossed our return of what had not started; the running task may wait for it.
@@ -208,7 +211,7 @@ class WorkerService:
 
     def _on_lease_began(self, source: Address, message: m.LeaseBegan, now: float) -> None:
         self.assigned = message.shape
-        self._lessee = source
+        self.leaving.leased_to(source)
 
     def _on_recall(self, source: Address, message: m.Recall, now: float) -> None:
         self._return_unstarted(message.keys, source)
@@ -241,20 +244,29 @@ class WorkerService:
             self.core.carry_out()
         if message.force and self.actor is None:
             self.loop.send(source, found.error_reply(TaskCancelledError()))
-            self.core.reactor.flush()
-            os._exit(1)
+            self._end_soon("its task was cancelled by force")
         if self.actor is not None:
             self.actor.cancel(source, message.key)
         else:
             self.interrupts.interrupt(found.context)
 
     def _on_create_actor(self, source: Address, message: m.CreateActor, now: float) -> None:
+        if self.leaving.reason:
+            return  # it crossed our announcement, upon which the node manager takes another worker
         self.gpus = message.gpus or self.gpus
         self.loop.push((source, message))
 
     def _on_exit(self, source: Address, message: m.ExitProcess, now: float) -> None:
         if message.force:
             os._exit(0)
+        if self._must_end:
+            os._exit(1)
+        if self.leaving.has_announced:
+            self.leaving.end_when_not_needed()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         self.is_ending = True
         self.loop.stop()
 
@@ -334,7 +346,7 @@ class WorkerService:
             if self.actor is not None:
                 self._leave_actor(error)
             elif isinstance(error, SystemExit):
-                self.is_ending = True
+                self.leaving.leave("its task called sys.exit()")
 
     def _answer(self, execution: Execution, answer: Any) -> None:
         source = execution.source
@@ -342,13 +354,23 @@ class WorkerService:
             with self.core.reactor.lock:
                 self.loop.send(source, answer)
         else:
-            execution.finish(answer, lambda final: self.loop.send(source, final))
+            with self.core.reactor.lock:
+                self.leaving.answer_waits()
+            execution.finish(answer, lambda final: self._answer_late(source, final))
         place = (source, getattr(execution.message, "function", -1))
         left = self.calls_left.get(place)
         if left is not None:
             self.calls_left[place] = left - 1
             if left <= 1:
-                self._end_when_not_owning()
+                self.leaving.leave("it reached max_calls")
+        if self.leaving.reason:
+            with self.core.reactor.lock:
+                self._start_none()
+
+    def _answer_late(self, source: Address, answer: Any) -> None:
+        """Send an answer whose references are registered with their owners; under the lock."""
+        self.loop.send(source, answer)
+        self.leaving.answered()
 
     def _prepare(self, execution: Execution) -> Callable[..., Any]:
         message = execution.message
@@ -439,7 +461,7 @@ class WorkerService:
                 self.loop.send(execution.source, execution.error_reply(TaskTimeoutError()))
                 reactor.flush()
                 if self.actor is None:
-                    os._exit(1)
+                    self._end_soon("its task ran longer than timeout_s")
 
         def interrupt() -> None:
             if self._running.get((execution.source, execution.message.key)) is not execution:
@@ -456,36 +478,20 @@ class WorkerService:
         with reactor.lock:
             return reactor.call_later(options.timeout_s, interrupt)
 
-    def _end_when_not_owning(self) -> None:
-        """After `max_calls`: give back what waits, and end once nobody needs what we own."""
-        with self.core.reactor.lock:
-            if self._is_leaving:
-                return
-            self._start_none()
-            if self.core.owner.table.owned_in_scope() == 0:
-                self.is_ending = True
-            else:
-                # Whoever needs it may need the CPU first.
-                self.core.owner.outbox.ask_node(m.Blocked(True))
-                self.core.reactor.call_later(0.1, self._end_when_not_owning_later)
-            self.core.carry_out()
-            self.core.reactor.flush()
-
     def _start_none(self) -> None:
-        """Give back what waits, and whatever comes from now on; under the lock."""
-        self._is_leaving = True
-        returned = self.loop.take_unstarted()
-        if self._lessee is not None:
-            returned.setdefault(self._lessee, [])
-        for source, keys in returned.items():
-            self.core.owner.outbox.send(source, m.TasksReturned(keys, True), True)
+        """It leaves: give back what waits here; an actor that it was to become is not started."""
+        self._return_unstarted(None)
+        self.loop.queue.clear()
+        self.leaving.announce()
+        self.core.carry_out()
+        self.core.reactor.flush()
 
-    def _end_when_not_owning_later(self) -> None:
-        if self.core.owner.table.owned_in_scope() == 0:
-            self.is_ending = True
-            self.loop.stop()
-        else:
-            self.core.reactor.call_later(0.1, self._end_when_not_owning_later)
+    def _end_soon(self, reason: str) -> None:
+        """Leave though a task still runs and will not stop. It was answered; under the lock."""
+        self._must_end = True
+        self.leaving.leave(reason)
+        self._start_none()
+        self.core.reactor.call_later(_MUST_END_S, lambda: os._exit(1))
 
     # ---- being an actor ----------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""Owners known to be dead, one by one or with their node: a seal for one of them may come late.
+"""Owners known to be dead, one by one or with their node: what they said may come after that.
 
-Place in the flow: the store machine notes deaths here and asks at every seal and adoption. An
-address is never used twice, so what is noted stays true; it is bounded by forgetting the oldest.
+Place in the flow: the store machine notes deaths here and asks at every seal and adoption, the
+lease scheduler at every demand. An address is never used twice, so what is noted stays true; it is
+bounded by forgetting the oldest, since nothing is later than a connection's life.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 from freehold._core.ids import Address
 
 DEAD_OWNERS = 10_000
-"""Dead owners remembered; a seal is late by less than a connection's life."""
+"""Dead owners remembered, unless told otherwise."""
 
 DEAD_NODES = 1_000
 """Dead nodes remembered, each by its last incarnation."""
 
 
 class DeadOwners:
-    """Who owns nothing any more."""
+    """Who owns nothing, and wants nothing, any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = DEAD_OWNERS) -> None:
+        self._limit = limit
         self._owners: dict[Address, None] = {}
         self._nodes: dict[str, int] = {}
 
@@ -28,7 +30,7 @@ class DeadOwners:
     def add(self, owner: Address) -> None:
         """One owner died."""
         self._owners[owner] = None
-        if len(self._owners) > DEAD_OWNERS:
+        if len(self._owners) > self._limit:
             del self._owners[next(iter(self._owners))]
 
     def add_node(self, node: str, incarnation: int) -> None:

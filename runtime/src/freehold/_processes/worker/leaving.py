@@ -1,0 +1,91 @@
+"""How a worker that runs tasks ends by itself: after `max_calls`, or `sys.exit()` in one.
+
+From the moment that it *leaves* it starts nothing more and gives back what it is sent. When it has
+answered all that it began it says so, to the owner that has leased it (`TasksReturned.is_leaving`)
+and to its node manager (`ExitProcess`), and stays until the latter says that no lease is left that
+could use it, and nobody needs what it owns. Were it to end before, an owner could not tell a task
+that was never begun from one that crashed.
+
+Place in the flow: the worker's service asks here before it takes anything and after each answer.
+A worker whose task will not stop (cancelled by force, past its `timeout_s`) leaves the same way and
+does not wait for that task. How actors end is not here: nobody leases them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from freehold._core import messages as m
+from freehold._core.ids import Address
+
+if TYPE_CHECKING:
+    from freehold._processes.owner.cluster import ClusterCore
+
+_NEEDED_AGAIN_S = 0.1
+"""How often a worker that leaves looks whether somebody still needs what it owns."""
+
+
+class Leaving:
+    """Whether a worker leaves, and how far it is.
+
+    Args:
+        end: ends the worker; called under the lock.
+    """
+
+    def __init__(self, core: ClusterCore, end: Callable[[], None]) -> None:
+        self._core = core
+        self._end = end
+        self.reason = ""
+        """Why it starts no task any more, if it leaves."""
+        self.has_announced = False
+        self._lessee: Address | None = None
+        self._unanswered = 0
+
+    def leave(self, reason: str) -> None:
+        """Start nothing from now on; `announce` follows the answer of the task that said so."""
+        self.reason = self.reason or reason
+
+    # ---- under the lock ------------------------------------------------------------------------
+
+    def leased_to(self, owner: Address) -> None:
+        """An owner has the lease; it may not know yet that there is nothing to be had from it."""
+        self._lessee = owner
+        if self.has_announced:
+            self._core.owner.outbox.send(owner, m.TasksReturned([], True), True)
+
+    def give_back(self, source: Address, key: int) -> None:
+        """A task came too late."""
+        returned = m.TasksReturned([key], self.has_announced)
+        self._core.owner.outbox.send(source, returned, True)
+
+    def answer_waits(self) -> None:
+        """A task has ended, and its answer waits until its references are registered."""
+        self._unanswered += 1
+
+    def answered(self) -> None:
+        """The answer that had to wait was sent."""
+        self._unanswered -= 1
+        if self.reason:
+            self.announce()
+
+    def announce(self) -> None:
+        """Say that nothing will begin here any more; once, after the last answer.
+
+        Whoever has the lease concludes that what it has in flight here has not begun.
+        """
+        if self.has_announced or self._unanswered:
+            return
+        self.has_announced = True
+        outbox = self._core.owner.outbox
+        if self._lessee is not None:
+            outbox.send(self._lessee, m.TasksReturned([], True), True)
+        outbox.ask_node(m.ExitProcess(self.reason))
+
+    def end_when_not_needed(self) -> None:
+        """End once nobody needs what it owns, or has to take yet what it answered."""
+        owner = self._core.owner
+        if owner.table.owned_in_scope() == 0 and not owner.handing.is_waiting:
+            self._end()
+        else:
+            self._core.reactor.call_later(_NEEDED_AGAIN_S, self.end_when_not_needed)
