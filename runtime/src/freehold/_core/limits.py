@@ -48,7 +48,8 @@ LATE_BORROW_S = 10.0
 """How long a row outlives an uncleanly dead borrower, for those it had passed the reference to."""
 
 LINEAGE_BYTES = 256 << 20
-"""Task specs a process keeps for finished tasks; past it an object is marked not re-derivable."""
+"""Arguments a process keeps of finished tasks, unless the setting `lineage_bytes` says otherwise;
+past it an object is marked not re-derivable."""
 
 RECONSTRUCTION_ATTEMPTS = 3
 """Executions spent on bringing back one lost object, apart from the task's own retries."""

@@ -107,7 +107,6 @@ class Owner:
         if given.is_plain:
             table.attach(row, task)
         else:
-            task.spec_bytes = len(given.payload)
             if self.arguments.attach(task, given, now):
                 return row
         queue.push(task, self.sends)

@@ -48,6 +48,7 @@ class Recovery:
         self.note_stored(task.row)
         if not task.may_repeat:
             return False
+        task.spec_bytes = len(task.message.payload)
         if self._owner.table.lineage_bytes + task.spec_bytes <= self.lineage_limit:
             return True
         self._has_evicted = True

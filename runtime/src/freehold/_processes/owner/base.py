@@ -78,7 +78,7 @@ class CoreBase:
         self.pinned: list[ObjectRef[Any]] = []
         """References pickled outside a call of ours: held until the job ends."""
         self.is_dead: BaseException | None = None
-        self.pending_limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        self.pending_limit_bytes = 0
         """Bytes of arguments that pending tasks may hold before `.remote()` waits."""
         self.on_blocked: Callable[[bool], None] | None = None
         """A worker's: called without the lock before and after a wait that may be long."""
@@ -87,6 +87,11 @@ class CoreBase:
         self._timer_at = 0.0
         self.reactor.on_tick = self._on_tick
         self.handlers: dict[type, Callable[[Address, Any, float], None]] = self._handlers()
+
+    def limit(self, lineage_bytes: int, pending_bytes: int) -> None:
+        """Apply the settings of these names, which the node process has resolved."""
+        self.owner.recovery.lineage_limit = lineage_bytes
+        self.pending_limit_bytes = pending_bytes
 
     # ---- messages (under the lock) -------------------------------------------------------------
 

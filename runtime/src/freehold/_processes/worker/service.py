@@ -132,6 +132,7 @@ class WorkerService:
             Arena.attach(start.arena_fd, start.arena_bytes),
             None,
         )
+        core.limit(start.lineage_bytes, start.pending_bytes)
         core.running = self._running
         core.on_blocked = self._on_blocked
         core.blocked_after_s = BLOCKED_AFTER_S
