@@ -30,6 +30,7 @@ there, but only there, tasks give up after this long."""
 
 Steps = Generator[Any, Any, Any]
 Value = tuple[bytes, list[ObjectRef[Any]]]
+View = tuple[ObjectRef[Any], Location]
 
 
 class Cancelled(Exception):
@@ -94,6 +95,7 @@ class SimProcess:
             m.DoneWith: owner.on_done_with,
             m.Failed: owner.on_failed,
             m.TasksReturned: owner.on_tasks_returned,
+            m.ArgumentsDropped: self._on_dropped,
             m.Borrow: lambda s, x, now: owner.borrowing.on_borrow(s, x),
             m.Borrowed: lambda s, x, now: owner.borrowing.on_borrowed(s, x),
             m.Return: lambda s, x, now: owner.borrowing.on_return(s, x),
@@ -128,6 +130,12 @@ class SimProcess:
         self.world.network.drain(message.worker, self.address)
         self.owner.leasing.on_lease_revoked(message, now)
 
+    def _on_dropped(self, source: Address, message: m.ArgumentsDropped, now: float) -> None:
+        self.owner.eager.on_dropped(source, message, now)
+        task = self.owner.eager._running(source, message.key)
+        if task is not None and task.dropped:
+            self.world.note_dropped(self.address, source, task.message)
+
     def _on_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
         self.world.network.drain(message.address, self.address)
         self.owner.on_process_died(message.address, message.cause, now)
@@ -139,6 +147,10 @@ class SimProcess:
         while owner.outbox.messages:
             pending, owner.outbox.messages = owner.outbox.messages, []
             for target, message, _ in pending:
+                if type(message) in (m.Run, m.Call):
+                    dropped_in = world.dropped.get((self.address, message.key))
+                    if dropped_in is not None and message.attempt > dropped_in:
+                        world.retried_after_drop += 1
                 world.network.send(self.address, target, message)
         woken, owner.outbox.woken = owner.outbox.woken, []
         for waiter in woken:
@@ -438,6 +450,9 @@ class Execution:
         self.message = message
         self.context = Context(task, message.attempt)
         self.rows: list[tuple[Row, int]] = []
+        self.views: list[View] = []
+        """Stored arguments in use; taken by the program, which may let go of them as it runs."""
+        self.watch: Any = None
         self.started_at = worker.world.clock.now
 
     def start(self) -> None:
@@ -459,8 +474,11 @@ class Execution:
         return met
 
     def _steps(self) -> Steps:
-        held = self._meet(self.message.nested)
-        values: list[Value] = []
+        held: Any = self._meet(self.message.nested)
+        values: Any = []
+        inside: Any
+        ref: Any
+        row: Any
         for arg in self.message.args or ():
             inside = self._meet(arg.nested)
             blob = arg.blob
@@ -474,11 +492,21 @@ class Execution:
                     if self.message.key >= 0:  # a constructor may run on when its actor is released
                         self.worker.world.note_unreadable(self.worker, row, arg.location)
                     raise ArgumentLost(ref.binary())
+                self.views.append((ref, arg.location))
+                ref = row = None
             values.append((blob, inside))
+            inside = None
         self.worker.world.check_arguments(self.message.payload, values)
         self.worker.world.note_start(self)
         program = self.worker.world.program_of(self)
-        return (yield from program(self, held, values))
+        steps = program(self, held, values)
+        held = values = None  # the program alone has them from here on
+        if self.message.key >= 0:
+            owner = self.worker.owner
+            owner.table.drain_drops()
+            key, attempt = self.message.key, self.message.attempt
+            self.watch = owner.eager.begin(self.rows, self.source, key, attempt)
+        return (yield from steps)
 
     # ---- the end --------------------
 
@@ -540,6 +568,9 @@ class Execution:
 
     def _finish(self, answer: Any) -> None:
         owner = self.worker.owner
+        self.views.clear()
+        if self.watch is not None:
+            owner.eager.end(self.watch, self.rows)
         owner.table.drain_drops()
 
         def send(kept: list[bytes] | None) -> None:

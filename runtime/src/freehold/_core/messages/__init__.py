@@ -102,6 +102,7 @@ from freehold._core.messages.store import (
     ViewsReported,
 )
 from freehold._core.messages.tasks import (
+    ArgumentsDropped,
     Borrow,
     Borrowed,
     Call,
@@ -144,6 +145,7 @@ __all__ = [
     "ActorState",
     "Adopted",
     "Arg",
+    "ArgumentsDropped",
     "AskViews",
     "Blocked",
     "Borrow",

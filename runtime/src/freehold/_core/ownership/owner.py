@@ -35,6 +35,7 @@ from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
 from freehold._core.ownership.borrowing import Borrowing
+from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
 from freehold._core.ownership.leasing import Leasing
 from freehold._core.ownership.outbox import Outbox
@@ -68,6 +69,7 @@ class Owner:
         self.recovery = Recovery(self)
         self.actors = ActorCalls(self)
         self.handing = Handing(self)
+        self.eager = EagerRelease(self)
         self.tasks_finished = 0
         self.sends: list[tuple[Lease, Task]] = []
         """Assignments that `send_all` turns into messages."""
@@ -338,6 +340,7 @@ class Owner:
 
     def resubmit(self, task: Task, now: float) -> None:
         """Send a task once more, as its next attempt, when its arguments are there."""
+        self.table.hold_dropped(task)
         if task.actor is not None and not self.actors.put_back(task, now):
             return
         task.message.attempt += 1
@@ -467,6 +470,7 @@ class Owner:
             if table.released:
                 self._release_ranges()
             if table.returned:
+                self.eager.note(table.returned)
                 self.actors.forget(table.returned)
                 self.borrowing.flush_returned()
             while table.ended_actors:

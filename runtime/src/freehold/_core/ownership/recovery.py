@@ -73,6 +73,10 @@ class Recovery:
         if len(self._stored) > 1024 and len(self._stored) > 2 * self._owner.table.rows:
             self._stored = {row: None for row in self._stored if row.value is not None}
 
+    def has_recovered(self, row: Row) -> bool:
+        """Whether a row's task was executed again before to bring its value back."""
+        return row.object_id(0) in self._attempts
+
     def unreadable(self, row: Row, index: int, location: Location) -> None:
         """A pull of a value failed: ask its owner again, or take it as lost."""
         if row.state != READY:

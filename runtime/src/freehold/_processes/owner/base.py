@@ -106,6 +106,7 @@ class CoreBase:
             m.DoneWith: owner.on_done_with,
             m.Failed: owner.on_failed,
             m.TasksReturned: owner.on_tasks_returned,
+            m.ArgumentsDropped: owner.eager.on_dropped,
             m.Borrow: lambda source, message, now: owner.borrowing.on_borrow(source, message),
             m.Borrowed: lambda source, message, now: owner.borrowing.on_borrowed(source, message),
             m.Return: lambda source, message, now: owner.borrowing.on_return(source, message),

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
+from freehold._core.ownership.eager import Watch
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import Row
 from freehold._io.serialization import Parts, dumps, loads
+from freehold._io.signals import interruptible
 from freehold._processes.owner.context import Context
+from freehold._processes.worker.calling import calling
 from freehold.errors import (
     AsyncioActorExit,
     FreeholdError,
@@ -52,7 +55,7 @@ class Execution:
 
     __slots__ = (
         "context", "core", "held", "is_answering", "message", "name", "rows", "source",
-        "started_ns",
+        "started_ns", "watch",
     )  # fmt: skip
 
     def __init__(self, core: ClusterCore, source: Address, message: m.Run | m.Call) -> None:
@@ -63,8 +66,10 @@ class Execution:
         self.is_answering = False
         """The user's function has returned: what fails now is the answer."""
         self.held: list[ObjectRef[Any]] = []
-        """References that came with the arguments."""
+        """References that came with the arguments, until user code has them."""
         self.rows: list[tuple[Row, int]] = []
+        self.watch: Watch | None = None
+        """What tells the caller of arguments that user code lets go of."""
         context = self.context = Context(None, message.parent, message.index)
         context.attempt = message.attempt
         context.caller = source
@@ -138,6 +143,45 @@ class Execution:
             view = core.storage.view(row, ref._index, location, pulled.offset)
         return loads(view, nested)
 
+    @interruptible
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Call user code, whose frame is then the only one that holds the arguments' values.
+
+        Raises:
+            ArgumentLost: a stored argument is nowhere to be read.
+            BaseException: what user code raises.
+        """
+        args, kwargs = self.arguments()
+        current = self.core.current
+        token = current.set(self.context)
+        try:
+            if not self.rows:
+                return function(*args, **kwargs)
+            by_operands = calling(len(args), tuple(kwargs))
+            if by_operands is None:
+                self._hand_over()
+                return function(*args, **kwargs)
+            values = [*args, *kwargs.values()]
+            values.reverse()
+            args = kwargs = None  # type: ignore[assignment]
+            self._hand_over()
+            return by_operands(function, values.pop)
+        finally:
+            current.reset(token)
+
+    def _hand_over(self) -> None:
+        """From here on the references are user code's alone, and the caller hears of their end."""
+        core = self.core
+        with core.reactor.lock:
+            self.held.clear()
+            core.storage.drain()
+            core.owner.table.drain_drops()
+            message = self.message
+            self.watch = core.owner.eager.begin(
+                self.rows, self.source, message.key, message.attempt
+            )
+            core.carry_out()
+
     # ---- outputs -----------------------------------------------------------------------------
 
     def outputs(self, result: Any) -> list[Any]:
@@ -171,8 +215,10 @@ class Execution:
         message = self.message
         self.is_answering = True
         if message.num_returns == 1:
+            if self.watch is not None:
+                self.watch.is_over = True
             blob, nested = dumps(result, self._role)
-            if not nested and not self.held and len(blob) <= INLINE_OUTPUT_BYTES:
+            if not nested and not self.rows and len(blob) <= INLINE_OUTPUT_BYTES:
                 data = blob if isinstance(blob, bytes) else blob.join()
                 return m.Done(message.key, message.attempt, self.run_us(), data)
             return self._reply_with([(blob, nested)])
@@ -318,6 +364,8 @@ class Execution:
         core = self.core
         self.held.clear()
         with core.reactor.lock:
+            if self.watch is not None:
+                core.owner.eager.end(self.watch, self.rows)
             core.storage.drain()
             core.owner.table.drain_drops()
             core.owner.borrowing.finish(
