@@ -212,13 +212,19 @@ class OwnerModel(RuleBasedStateMachine):
         """User code in a worker's oldest task lets go of some arguments, and the caller hears."""
         worker = self._pick(data, sorted({at for at, _, _ in self.sent.values()}))
         key = self._oldest(worker)
-        _, run, row = self.sent[key]
+        ids = [id_ for id_ in self._references(key) if data.draw(st.booleans())]
+        self._drop(key, ids, is_stale, times)
+
+    def _references(self, key: int) -> list[bytes]:
+        """What a worker watches of a task's arguments: stored ones and references in values."""
+        _, run, _ = self.sent[key]
         given = [arg.ref.packed[:20] for arg in run.args or () if arg.location is not None]
         if run.nested is not None:
             given += [part[:20] for part in _entries(run.nested)]
-        if not given:
-            return
-        ids = [id_ for id_ in dict.fromkeys(given) if data.draw(st.booleans())]
+        return list(dict.fromkeys(given))
+
+    def _drop(self, key: int, ids: list[bytes], is_stale: bool, times: int) -> None:
+        worker, run, row = self.sent[key]
         attempt = run.attempt - 1 if is_stale else run.attempt
         if not is_stale:
             told = {(key, attempt, id_) for id_ in ids}
