@@ -11,16 +11,8 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from tests.simulation.process import (
-    Context,
-    Failure,
-    SimProcess,
-    Steps,
-    UserError,
-    Value,
-    View,
-    tag,
-)
+from tests.simulation.process import Context, SimProcess, Value, View, tag
+from tests.simulation.runner import Failure, Steps, UserError
 
 from freehold._core.interface import TaskOptions
 from freehold._core.messages import ActorOptions

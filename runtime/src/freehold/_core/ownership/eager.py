@@ -30,14 +30,19 @@ if TYPE_CHECKING:
 class Watch:
     """One running task whose arguments are watched."""
 
-    __slots__ = ("attempt", "batch", "is_over", "key", "source", "unsaid")
+    __slots__ = ("attempt", "batch", "given", "is_over", "key", "rows", "source", "unsaid")
 
-    def __init__(self, source: Address, key: int, attempt: int, count: int) -> None:
+    def __init__(
+        self, source: Address, key: int, attempt: int, given: list[tuple[Row, int]]
+    ) -> None:
         self.source = source
         self.key = key
         self.attempt = attempt
-        self.batch = max(1, count // DROPS_PER_MESSAGE_SHARE)
-        self.unsaid: list[bytes] = []
+        self.given = given
+        self.rows: dict[Row, None] | None = None
+        """Those in use, as soon as one ends; most tasks are over before."""
+        self.batch = max(1, len(given) // DROPS_PER_MESSAGE_SHARE)
+        self.unsaid: list[Row] = []
         self.is_over = False
         """User code has returned: the answer, which comes at once, says the rest."""
 
@@ -47,50 +52,40 @@ class EagerRelease:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._watches: dict[Row, list[Watch]] = {}
+        self._watches: dict[Watch, None] = {}
 
     # ---- in the worker ---------------------------------------------------------------------------
 
-    def begin(self, rows: list[tuple[Row, int]], source: Address, key: int, attempt: int) -> Watch:
-        """User code of a task of `source` begins, with references to `rows` among its arguments.
+    def begin(self, given: list[tuple[Row, int]], source: Address, key: int, attempt: int) -> Watch:
+        """User code of a task of `source` is about to have what it was given.
 
-        Those that have ended already (the value was copied out of the store) are told at once.
+        All of it is still held. May be called without the lock: most tasks end before anything
+        comes of this, so it must cost them next to nothing.
         """
-        borrowed = {row: None for row, _ in rows if row.info is not None}
-        watch = Watch(source, key, attempt, len(borrowed))
-        for row in borrowed:
-            if row.count or row.lineage:
-                self._watches.setdefault(row, []).append(watch)
-            else:
-                watch.unsaid.append(row.object_id(0))
-        if watch.unsaid:
-            self._say(watch)
+        watch = Watch(source, key, attempt, given)
+        self._watches[watch] = None
         return watch
 
-    def end(self, watch: Watch, rows: list[tuple[Row, int]]) -> None:
+    def end(self, watch: Watch) -> None:
         """The task is about to be answered: what ends from now on, the answer says."""
         watch.is_over = True
-        for row, _ in rows:
-            watches = self._watches.get(row)
-            if watches is not None and watch in watches:
-                watches.remove(watch)
-                if not watches:
-                    del self._watches[row]
+        self._watches.pop(watch, None)
 
     def note(self, returned: list[Row]) -> None:
         """Borrowed rows have left scope here."""
-        touched: dict[Watch, None] = {}
-        for row in returned:
-            for watch in self._watches.pop(row, ()):
-                if not watch.is_over:
-                    watch.unsaid.append(row.object_id(0))
-                    touched[watch] = None
-        for watch in touched:
+        for watch in list(self._watches):
+            if watch.is_over:
+                continue
+            if watch.rows is None:
+                watch.rows = {row: None for row, _ in watch.given}
+            # A row that ends has no use, whatever comes: met again it is a new one.
+            watch.unsaid += [row for row in returned if watch.rows.pop(row, 0) is None]
             if len(watch.unsaid) >= watch.batch:
                 self._say(watch)
 
     def _say(self, watch: Watch) -> None:
-        ids, watch.unsaid = b"".join(watch.unsaid), []
+        ids = b"".join(row.object_id(0) for row in watch.unsaid)
+        watch.unsaid = []
         self._owner.outbox.send(watch.source, ArgumentsDropped(watch.key, watch.attempt, ids))
 
     # ---- in the caller ---------------------------------------------------------------------------

@@ -171,16 +171,10 @@ class Execution:
 
     def _hand_over(self) -> None:
         """From here on the references are user code's alone, and the caller hears of their end."""
-        core = self.core
-        with core.reactor.lock:
-            self.held.clear()
-            core.storage.drain()
-            core.owner.table.drain_drops()
-            message = self.message
-            self.watch = core.owner.eager.begin(
-                self.rows, self.source, message.key, message.attempt
-            )
-            core.carry_out()
+        message = self.message
+        begin = self.core.owner.eager.begin
+        self.watch = begin(self.rows, self.source, message.key, message.attempt)
+        self.held.clear()
 
     # ---- outputs -----------------------------------------------------------------------------
 
@@ -365,7 +359,7 @@ class Execution:
         self.held.clear()
         with core.reactor.lock:
             if self.watch is not None:
-                core.owner.eager.end(self.watch, self.rows)
+                core.owner.eager.end(self.watch)
             core.storage.drain()
             core.owner.table.drain_drops()
             core.owner.borrowing.finish(
