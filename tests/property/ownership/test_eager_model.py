@@ -18,6 +18,7 @@ from freehold._core import messages as m
 from freehold._core.interface import TaskOptions
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.reference import ObjectRef, make_reference
+from freehold._core.ownership.row import Row
 
 
 class EagerModel(OwnerModel):
@@ -42,7 +43,7 @@ class EagerModel(OwnerModel):
             given = [ref for ref in self.refs if takes_all or data.draw(st.booleans())]
             self._submit(given, data.draw(st.sampled_from([0, 3, 3, 3])))
             self.grant()
-            self._answer_stored()
+            self._answer_stored([row for _, _, row in self.sent.values()])
         made = self.refs[len(puts) :] if only_made else self.refs
         self._submit([ref for ref in made if only_made or data.draw(st.booleans())], retries)
         self.grant()
@@ -51,6 +52,11 @@ class EagerModel(OwnerModel):
         self._carry_out()
         for key in list(self.sent) if drops else ():
             self._drop(key, self._references(key), is_stale=False, times=1)
+        if data.draw(st.booleans()):
+            self._crash(next(iter(self.owner.leasing.leases)))
+            for _ in range(makers + 1):
+                self.grant()
+                self._answer_stored(list(self.lasting))  # those that have to run again
 
     def _submit(self, top: list[ObjectRef[Any]], retries: int) -> None:
         given = Given(b"payload", list(enumerate(top)) or None, None)
@@ -62,8 +68,8 @@ class EagerModel(OwnerModel):
         self.arguments[row.key] = [(ref._row, ref._index) for ref in top]
         self._carry_out()
 
-    def _answer_stored(self) -> None:
-        for key in list(self.sent):
+    def _answer_stored(self, rows: list[Row]) -> None:
+        for key in [key for key, entry in self.sent.items() if entry[2] in rows]:
             worker, run, row = self.sent.pop(key)
             self.lasting[row] = all(self._lasts(needed) for needed, _ in self.arguments[key])
             done = m.DoneWith(key, run.attempt, 5, [m.Output(location=self._store())])

@@ -251,7 +251,9 @@ class OwnerModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def crash(self, data: Any) -> None:
         """A leased worker dies."""
-        worker = self._pick(data, list(self.owner.leasing.leases))
+        self._crash(self._pick(data, list(self.owner.leasing.leases)))
+
+    def _crash(self, worker: Address) -> None:
         lease = self.owner.leasing.leases[worker]
         self.sent = {key: entry for key, entry in self.sent.items() if entry[0] != worker}
         cause = m.ExitCause(None, 9)
