@@ -203,22 +203,20 @@ def test_packed_outputs_are_made_again(two: LocalCluster) -> None:
     assert [int(array[0]) for array in freehold.get(refs, timeout=30)] == list(range(40))
 
 
-def test_past_the_lineage_budget_the_loss_names_it(two: LocalCluster, tmp_path: Path) -> None:
-    path = str(tmp_path / "runs")
-    state.require().owner.recovery.lineage_limit = 1000  # type: ignore[attr-defined]
+def test_past_the_lineage_budget_the_loss_names_it() -> None:
     padding = b"x" * 5000
 
     @freehold.remote(resources=FAR)
-    def make(_padding: bytes, ref: list[Any]) -> Any:
+    def make(_padding: bytes, refs: Any = None) -> Any:
         return np.zeros(BIG)
 
-    refs = [make.remote(padding, [freehold.put(1)]) for _ in range(2)]
-    freehold.wait(refs, num_returns=2, timeout=20)
-    lose_far(two)
-    for ref in refs:
-        with pytest.raises(ObjectReconstructionFailedLineageEvictedError, match="1000 bytes"):
-            freehold.get(ref, timeout=20)
-    assert not os.path.exists(path)
+    with start_cluster(2, num_cpus=2, lineage_bytes=1000) as two:
+        refs = [make.remote(padding), make.remote(padding, [freehold.put(1)])]
+        freehold.wait(refs, num_returns=2, timeout=20)
+        lose_far(two)
+        for ref in refs:
+            with pytest.raises(ObjectReconstructionFailedLineageEvictedError, match="1000 bytes"):
+                freehold.get(ref, timeout=20)
 
 
 def test_a_borrower_gets_what_was_made_again(two: LocalCluster, tmp_path: Path) -> None:

@@ -9,17 +9,10 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.parts import (
-    ArgumentLost,
-    Cancelled,
-    Context,
-    Failure,
-    UserError,
-    Waiter,
-)
+from tests.simulation.parts import ArgumentLost, Cancelled, Context, Failure, UserError
+from tests.simulation.runner import Runner, Steps
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location, child_task_id, object_id
@@ -35,16 +28,14 @@ from freehold._processes.worker.leaving import Leaving
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-WAIT_LIMIT_S = 10.0
-"""Where actors hand on what they keep, a task may be given its own caller's output to wait for;
-there, but only there, tasks give up after this long."""
-
-Steps = Generator[Any, Any, Any]
 Value = tuple[bytes, list[ObjectRef[Any]]]
+View = tuple[ObjectRef[Any], Location]
 
 
 class SimProcess:
     """A process that owns: a driver, and the base of a worker."""
+
+    is_worker = False
 
     def __init__(self, world: World, address: Address) -> None:
         self.world = world
@@ -62,6 +53,7 @@ class SimProcess:
             m.DoneWith: owner.on_done_with,
             m.Failed: owner.on_failed,
             m.TasksReturned: owner.on_tasks_returned,
+            m.ArgumentsDropped: self._on_dropped,
             m.Borrow: lambda s, x, now: owner.borrowing.on_borrow(s, x),
             m.Borrowed: lambda s, x, now: owner.borrowing.on_borrowed(s, x),
             m.Return: lambda s, x, now: owner.borrowing.on_return(s, x),
@@ -101,6 +93,12 @@ class SimProcess:
         self.world.network.drain(message.worker, self.address)
         self.owner.leasing.on_lease_revoked(message, now)
 
+    def _on_dropped(self, source: Address, message: m.ArgumentsDropped, now: float) -> None:
+        self.owner.eager.on_dropped(source, message, now)
+        task = self.owner.eager._running(source, message.key)
+        if task is not None and task.dropped:
+            self.world.note_dropped(self.address, source, task.message)
+
     def _on_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
         self.world.network.drain(message.address, self.address)
         self.owner.on_process_died(message.address, message.cause, now)
@@ -112,6 +110,10 @@ class SimProcess:
         while owner.outbox.messages:
             pending, owner.outbox.messages = owner.outbox.messages, []
             for target, message, _ in pending:
+                if type(message) in (m.Run, m.Call):
+                    dropped_in = world.dropped.get((self.address, message.key))
+                    if dropped_in is not None and message.attempt > dropped_in:
+                        world.retried_after_drop += 1
                 world.network.send(self.address, target, message)
         woken, owner.outbox.woken = owner.outbox.woken, []
         for waiter in woken:
@@ -232,81 +234,10 @@ class SimProcess:
         """A program waits, or goes on."""
 
 
-class Runner:
-    """One program under way in a process."""
-
-    def __init__(self, process: SimProcess, steps: Steps, then: Any) -> None:
-        self.process = process
-        self.steps: Steps | None = steps
-        self.then = then
-        self._wait_number = 0
-
-    def resume(self, value: Any) -> None:
-        """Go on with what was waited for."""
-        process = self.process
-        if self.steps is None or not process.is_alive:
-            return
-        ended: Any = None
-        operation: Any = None
-        try:
-            if value is Cancelled:
-                operation = self.steps.throw(Cancelled())
-            else:
-                operation = self.steps.send(value)
-        except StopIteration as stop:
-            ended = stop.value
-        except (Cancelled, UserError, ArgumentLost) as error:
-            ended = type(error)(*error.args)
-        if operation is None:
-            # Outside the handler: its traceback holds the program's frame and so its references.
-            self._end(ended)
-            process.carry_out()
-            return
-        self._wait(*operation)
-        process.carry_out()
-
-    def _end(self, result: Any) -> None:
-        self.steps = None
-        then, self.then = self.then, None
-        then(result)
-
-    def _wait(self, what: str, value: Any) -> None:
-        process, world = self.process, self.process.world
-        if what == "sleep":
-            world.clock.after(value, lambda: self.resume(None))
-        elif what == "pull":
-            delay = 0.0 if value.node == process.address.node else world.rng.random() * 0.05
-            world.clock.after(delay, lambda: self._pulled(value))
-        else:
-            rows: list[Row] = [row for row in value if row.state in (PENDING, LOST)]
-            if not rows:
-                world.clock.after(0.0, lambda: self.resume(True))
-                return
-            process.on_blocked(True)
-            self._wait_number = number = self._wait_number + 1
-            waiter = Waiter(len(rows), lambda: self._unblock(number, True))
-            for row in rows:
-                process.owner.await_row(row, waiter, world.clock.now)
-            if world.has_deadlocks and isinstance(process, SimWorker):
-                world.clock.after(WAIT_LIMIT_S, lambda: self._unblock(number, False))
-
-    def _unblock(self, number: int, is_there: bool) -> None:
-        def go_on() -> None:
-            if self.process.is_alive and self._wait_number == number:
-                self._wait_number += 1
-                self.process.on_blocked(False)
-                self.resume(is_there)
-
-        self.process.world.clock.after(0.0, go_on)
-
-    def _pulled(self, where: Location) -> None:
-        node = self.process.world.nodes[where.node]
-        is_up = self.process.world.network.receivers.get(node.address) is node
-        self.resume(node.store.read(where) if is_up else None)
-
-
 class SimWorker(SimProcess):
     """A worker: runs one task or call after another."""
+
+    is_worker = True
 
     def __init__(self, world: World, address: Address) -> None:
         super().__init__(world, address)
@@ -444,6 +375,9 @@ class Execution:
         self.message = message
         self.context = Context(task, message.attempt)
         self.rows: list[tuple[Row, int]] = []
+        self.views: list[View] = []
+        """Stored arguments in use; taken by the program, which may let go of them as it runs."""
+        self.watch: Any = None
         self.started_at = worker.world.clock.now
 
     def start(self) -> None:
@@ -470,8 +404,11 @@ class Execution:
         return met
 
     def _steps(self) -> Steps:
-        held = self._meet(self.message.nested)
-        values: list[Value] = []
+        held: Any = self._meet(self.message.nested)
+        values: Any = []
+        inside: Any
+        ref: Any
+        row: Any
         for arg in self.message.args or ():
             inside = self._meet(arg.nested)
             blob = arg.blob
@@ -485,11 +422,21 @@ class Execution:
                     if self.message.key >= 0:  # a constructor may run on when its actor is released
                         self.worker.world.note_unreadable(self.worker, row, arg.location)
                     raise ArgumentLost(ref.binary())
+                self.views.append((ref, arg.location))
+                ref = row = None
             values.append((blob, inside))
+            inside = None
         self.worker.world.check_arguments(self.message.payload, values)
         self.worker.world.note_start(self)
         program = self.worker.world.program_of(self)
-        return (yield from program(self, held, values))
+        steps = program(self, held, values)
+        held = values = None  # the program alone has them from here on
+        if self.message.key >= 0:
+            owner = self.worker.owner
+            owner.table.drain_drops()
+            key, attempt = self.message.key, self.message.attempt
+            self.watch = owner.eager.begin(self.rows, self.source, key, attempt)
+        return (yield from steps)
 
     # ---- the end --------------------
 
@@ -551,6 +498,9 @@ class Execution:
 
     def _finish(self, answer: Any) -> None:
         owner = self.worker.owner
+        self.views.clear()
+        if self.watch is not None:
+            owner.eager.end(self.watch)
         owner.table.drain_drops()
         origin = self.context.origin
 

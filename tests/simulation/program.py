@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from tests.simulation.parts import Context, Failure, UserError
-from tests.simulation.process import SimProcess, Steps, Value, tag
+from tests.simulation.process import SimProcess, Value, View, tag
+from tests.simulation.runner import Steps
 
 from freehold._core.interface import TaskOptions
 from freehold._core.messages import ActorOptions
@@ -57,6 +58,8 @@ class Program:
         self.depth = depth
         self.held: Refs = []
         self.handles: Refs = []
+        self.views: list[View] = []
+        """Arguments in the store that are still in use."""
 
     def _some(self, most: int) -> Refs:
         count = min(len(self.held), self.rng.randint(0, most))
@@ -137,9 +140,20 @@ class Program:
             is_handle = ref.binary() in self.world.actors
             (self.handles if is_handle else self.held).append(ref)
 
+    def take(self, execution: Execution, held: Refs, values: list[Value]) -> None:
+        """Have what a task or call was given."""
+        self.adopt(held)
+        for _, inside in values:
+            self.adopt(inside)
+        self.views, execution.views = execution.views, []
+
     def drop(self) -> None:
-        """Let go of a reference."""
-        del self.held[self.rng.randrange(len(self.held))]
+        """Let go of a reference, or of a stored argument."""
+        at = self.rng.randrange(len(self.held) + len(self.views))
+        if at < len(self.held):
+            del self.held[at]
+        else:
+            self.world.check_view(self.process, *self.views.pop(at - len(self.held)))
 
     def cancel(self) -> None:
         """Cancel a task."""
@@ -160,7 +174,7 @@ class Program:
             self.put()
         elif choice < 0.82 and self.held:
             yield from self.get()
-        elif choice < 0.9 and self.held:
+        elif choice < 0.9 and self.held + self.views:
             self.drop()
         elif choice < 0.93 and self.depth < 2:
             self.create_actor()
@@ -177,16 +191,19 @@ def task_program(execution: Execution, held: Refs, values: list[Value]) -> Steps
     payload = decode(execution.message.payload)
     rng = worker.world.rng_of(execution.context.task_id)
     program = Program(worker, execution.context, rng, payload.depth)
-    program.adopt(held)
-    for _, inside in values:
-        program.adopt(inside)
+    program.take(execution, held, values)
     del held, values
+    while program.views and rng.random() < 0.7:
+        worker.world.check_view(worker, *program.views.pop())
+    worker.carry_out()
     if payload.kind == "leaf":
         if rng.random() < 0.5:
-            yield ("sleep", rng.random() * 0.001)
+            yield ("sleep", rng.random() * rng.choice([0.001, 0.001, 0.05]))
     else:
         for _ in range(rng.randint(2, 9)):
             yield from program.step()
+    for view in program.views:
+        worker.world.check_view(worker, *view)
     if rng.random() < 0.05:
         raise UserError
     everything = program.held
@@ -205,9 +222,7 @@ def actor_program(execution: Execution, held: Refs, values: list[Value]) -> Step
     worker.actor_calls += 1
     rng = worker.world.rng_of(execution.context.task_id + bytes([worker.actor_calls % 251]))
     program = Program(worker, execution.context, rng, 3)
-    program.adopt(held)
-    for _, inside in values:
-        program.adopt(inside)
+    program.take(execution, held, values)
     del held, values
     if rng.random() < 0.3:
         yield ("sleep", rng.random() * 0.01)

@@ -42,7 +42,7 @@ def test_a_seed_replays_exactly() -> None:
 
 def test_faults_happen_and_are_survived() -> None:
     """The seeds do exercise crashes, a node's death and broken connections, not only calm."""
-    worlds = [World(seed) for seed in range(120)]
+    worlds = [World(seed) for seed in range(200)]
     for world in worlds:
         world.run()
     assert {world.faults for world in worlds} == set(FAULTS)
@@ -51,4 +51,6 @@ def test_faults_happen_and_are_survived() -> None:
     assert sum(len(world.network.resets) for world in worlds) > 5
     failures = sum((world.failures for world in worlds), start=worlds[0].failures.__class__())
     assert failures[b"WorkerCrashedError"] + failures[b"NodeDiedError"] > 0
+    assert sum(len(world.dropped) for world in worlds) > 20, "hardly any argument went early"
+    assert sum(world.retried_after_drop for world in worlds) > 3, "none was wanted again"
     assert sum(sum(world.starts.values()) for world in worlds) > 500, "hardly any task ran"

@@ -64,6 +64,9 @@ class World:
         self.nodes = {name: SimNode(self, name, 2) for name in NODES}
         self.processes: dict[Address, SimProcess] = {}
         self.starts: Counter[bytes] = Counter()
+        self.dropped: dict[tuple[Address, int], int] = {}
+        """Attempts in which a task's caller let go of an argument before the task's end."""
+        self.retried_after_drop = 0
         self.first_fault_at: float | None = None
         self.cancelled = False
         self.actors: set[bytes] = set()
@@ -208,6 +211,9 @@ class World:
         self.failures[bytes(error)] += 1
         if bytes(error) == b"timeout" and self.has_deadlocks:
             return
+        if self.faults == "crash" and error.startswith(b"ObjectReconstruction"):
+            # The store outlives workers: only what was released too early can be missing there.
+            raise AssertionError(f"{ref!r} failed with {bytes(error)!r} though no node died")
         if bytes(error) in USER_FAILURES or self.first_fault_at is not None:
             return
         raise AssertionError(f"{ref!r} failed with {bytes(error)!r} before any fault")
@@ -220,6 +226,16 @@ class World:
         if (where.segment, 0) in node.store.ranges:
             return
         raise AssertionError(f"{process.address} reads {where} of {row!r}: released under it")
+
+    def check_view(self, process: SimProcess, ref: ObjectRef[Any], where: Location) -> None:
+        """A stored argument was in use until now: it must still be there."""
+        self.note_unreadable(process, ref._row, where)
+
+    def note_dropped(self, caller: Address, worker: Address, run: m.Run | m.Call) -> None:
+        """A caller has let go of an argument of a task that runs: a good moment for its end."""
+        self.dropped[caller, run.key] = run.attempt
+        if self.faults == "crash" and self.clock.now < FAULTS_END_S and self.rng.random() < 0.3:
+            self.clock.after(self.rng.random() * 0.01, lambda: self.kill(worker, "it crashed"))
 
     def check_arguments(self, data: bytes, values: list[Any]) -> None:
         """The values of top-level arguments are those of the references given."""

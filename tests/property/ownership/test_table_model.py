@@ -50,6 +50,14 @@ class OwnerModel(RuleBasedStateMachine):
         self.sent: dict[int, tuple[Address, m.Run, Row]] = {}
         """Tasks that a worker has, by key."""
         self.arguments: dict[int, list[ObjectRef[Any] | tuple[Row, int]]] = {}
+        self.lost: dict[Row, None] = {}
+        """Rows whose stored value a worker could not read."""
+        self.lasting: dict[Row, bool] = {}
+        """Rows whose task has ended: whether all that it needs can be had again."""
+        self.unused: set[tuple[int, int, bytes]] = set()
+        """(key, attempt, id) of arguments that the running worker has no use for any more."""
+        self.let_go: set[tuple[int, int, bytes]] = set()
+        """Those of them that the owner had no reason to go on holding for the task."""
         self.borrows: list[tuple[Address, bytes, Row, int]] = []
         self.stored: dict[tuple[str, int], str] = {}
 
@@ -170,7 +178,8 @@ class OwnerModel(RuleBasedStateMachine):
         """A worker ends its oldest task."""
         worker = self._pick(data, sorted({at for at, _, _ in self.sent.values()}))
         key = self._oldest(worker)
-        _, run, _ = self.sent.pop(key)
+        _, run, row = self.sent.pop(key)
+        self.lasting[row] = all(self._lasts(needed) for needed, _ in self.arguments[key])
         count = run.num_returns
         if how in ("fail", "retriable"):
             failed = m.Failed(key, run.attempt, 5, "user", b"error", how == "retriable")
@@ -188,13 +197,43 @@ class OwnerModel(RuleBasedStateMachine):
             ]
             kept = None
             if how == "kept" and run.nested is not None:
-                kept = [run.nested.packed[:20]]
+                ids = split_ids(b"".join(part[:20] for part in _entries(run.nested)))
+                kept = [x for x in ids if (key, run.attempt, x) not in self.unused][:1] or None
             done = m.DoneWith(key, run.attempt, 5, outputs, kept=kept)
             if kept is not None:
                 known = self.owner.table.by_id[kept[0]]
                 self.borrows.append((worker, kept[0], *known))
             self.owner.on_done_with(worker, done, self.now)
         self._carry_out()
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), is_stale=st.booleans(), times=st.integers(1, 2))
+    def drop_arguments(self, data: Any, is_stale: bool, times: int) -> None:
+        """User code in a worker's oldest task lets go of some arguments, and the caller hears."""
+        worker = self._pick(data, sorted({at for at, _, _ in self.sent.values()}))
+        key = self._oldest(worker)
+        ids = [id_ for id_ in self._references(key) if data.draw(st.booleans())]
+        self._drop(key, ids, is_stale, times)
+
+    def _references(self, key: int) -> list[bytes]:
+        """What a worker watches of a task's arguments: stored ones and references in values."""
+        _, run, _ = self.sent[key]
+        given = [arg.ref.packed[:20] for arg in run.args or () if arg.location is not None]
+        if run.nested is not None:
+            given += [part[:20] for part in _entries(run.nested)]
+        return list(dict.fromkeys(given))
+
+    def _drop(self, key: int, ids: list[bytes], is_stale: bool, times: int) -> None:
+        worker, run, row = self.sent[key]
+        attempt = run.attempt - 1 if is_stale else run.attempt
+        if not is_stale:
+            told = {(key, attempt, id_) for id_ in ids}
+            self.unused |= told
+            self.let_go |= {place for place in told if self._is_free(row, place[2])}
+        for _ in range(times):
+            dropped = m.ArgumentsDropped(key, attempt, b"".join(ids))
+            self.owner.eager.on_dropped(worker, dropped, self.now)
+            self._carry_out()
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -212,7 +251,9 @@ class OwnerModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def crash(self, data: Any) -> None:
         """A leased worker dies."""
-        worker = self._pick(data, list(self.owner.leasing.leases))
+        self._crash(self._pick(data, list(self.owner.leasing.leases)))
+
+    def _crash(self, worker: Address) -> None:
         lease = self.owner.leasing.leases[worker]
         self.sent = {key: entry for key, entry in self.sent.items() if entry[0] != worker}
         cause = m.ExitCause(None, 9)
@@ -228,10 +269,13 @@ class OwnerModel(RuleBasedStateMachine):
         worker = self._pick(data, sorted({at for at, _, _ in self.sent.values()}))
         key = self._oldest(worker)
         _, run, _ = self.sent[key]
+        if any(place[:2] == (key, run.attempt) for place in self.unused):
+            return  # user code has begun: it has its arguments
         lost = [arg for arg in run.args or () if arg.location is not None]
         if lost:
             del self.sent[key]
             id_ = lost[0].ref.packed[:20]
+            self.lost[self.owner.table.by_id[id_][0]] = None
             failed = m.Failed(key, run.attempt, 5, "lost", b"lost", lost=id_)
             self.owner.on_failed(worker, failed, self.now)
             self._carry_out()
@@ -290,6 +334,57 @@ class OwnerModel(RuleBasedStateMachine):
             elif row.state == LOST:
                 assert row.task is not None or row.count, "lost and nobody can tell"
 
+    @invariant()
+    def retries_find_their_arguments(self) -> None:
+        """What a running task was given is there if it is executed again, or can be made again."""
+        for _, run, row in self.sent.values():
+            task = row.task
+            if task is None or task.retries_left == 0:
+                continue
+            for argument, index in self.arguments[run.key]:
+                assert self._can_be_had(argument, index), f"{row!r} cannot run again: {argument!r}"
+
+    def _can_be_had(self, row: Row, index: int) -> bool:
+        """Naively: the value is there, or its task and, in turn, all that it needs."""
+        if row in self.lost or row.state in (PENDING, FAILED):
+            return True
+        if row.state == READY and row.output(index) is not None:
+            value = row.output(index)
+            if isinstance(value, Location):
+                assert self.stored[value.node, value.segment] == "held"
+            return True
+        if row.task is None:
+            return False
+        return all(self._can_be_had(*needed) for needed in self.arguments[row.key])
+
+    def _is_free(self, row: Row, id_: bytes) -> bool:
+        """Whether a running task's argument need not be held for another attempt."""
+        if row.task is None or row.task.retries_left == 0:
+            return True
+        argument, _ = self.owner.table.by_id[id_]
+        was_recovered = argument.object_id(0) in self.owner.recovery._attempts
+        return not was_recovered and argument.task is not None and self._lasts(argument)
+
+    def _lasts(self, row: Row) -> bool:
+        """Naively: whether it can be had again when nothing but lineage holds it any more."""
+        if row.task is not None:
+            return self.lasting.get(row, False)
+        return row.state == READY and isinstance(row.value, bytes) and row.nested is None
+
+    @invariant()
+    def a_task_holds_what_it_may_use_and_no_more(self) -> None:
+        """An argument in use is held; eagerly let go of, it is not."""
+        for _, run, row in self.sent.values():
+            if row.task is None:
+                continue
+            held = row.task.arguments or []
+            for argument, index in self.arguments[run.key]:
+                place = (run.key, run.attempt, argument.object_id(index))
+                if place not in self.unused:
+                    assert (argument, index) in held, f"{row!r} does not hold {argument!r}"
+                elif place in self.let_go:
+                    assert (argument, index) not in held, f"{row!r} still holds {argument!r}"
+
     def teardown(self) -> None:
         """Liveness: let everything end; nothing may be left."""
         for who, id_, _, _ in self.borrows:
@@ -324,6 +419,11 @@ class OwnerModel(RuleBasedStateMachine):
         assert table.stale == {}
         held = [place for place, state in self.stored.items() if state == "held"]
         assert not held, f"never released: {held}"
+
+
+def _entries(refs: m.Refs) -> list[bytes]:
+    """The references of a message: 20 bytes of id and two for the owner's number, each."""
+    return [refs.packed[at : at + 22] for at in range(0, len(refs.packed), 22)]
 
 
 OwnerModel.TestCase.settings = settings(

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from freehold._processes.node.settings import NodeSettings, arena_bytes, total_resources
+from freehold._processes.node.settings import (
+    NodeSettings,
+    arena_bytes,
+    machine_memory,
+    pending_bytes,
+    total_resources,
+)
 from freehold._processes.settings import describe, resolve
 from freehold.errors import SettingsError
 
@@ -40,6 +46,9 @@ def test_structured_variables_are_json() -> None:
         ({}, {"resources": {"CPU": 1}}, "use num_cpus"),
         ({}, {"object_store_memory": 10}, "at least 1048576 bytes"),
         ({}, {"idle_worker_s": 0}, "must be above 0"),
+        ({}, {"lineage_bytes": -1}, "lineage_bytes must be 0 or more"),
+        ({}, {"pending_bytes": -1}, "pending_bytes must be 0 or more"),
+        ({"FREEHOLD_PENDING_BYTES": "all"}, {}, "'all' is not"),
     ],
 )
 def test_a_wrong_setting_is_told_by_name(
@@ -63,3 +72,9 @@ def test_resources_are_whole_units() -> None:
 def test_the_store_takes_a_share_of_memory() -> None:
     assert arena_bytes(settings(object_store_memory=5 << 20)) == 5 << 20
     assert arena_bytes(settings()) % (1 << 20) == 0
+
+
+def test_pending_tasks_may_hold_a_share_of_memory_unless_told() -> None:
+    assert pending_bytes(settings()) == machine_memory() // 4
+    assert pending_bytes(settings({"FREEHOLD_PENDING_BYTES": "5000"})) == 5000
+    assert pending_bytes(settings(pending_bytes=0)) == 0

@@ -47,8 +47,13 @@ LEASE_S = 5.0
 LATE_BORROW_S = 10.0
 """How long a row outlives an uncleanly dead borrower, for those it had passed the reference to."""
 
+DROPS_PER_MESSAGE_SHARE = 64
+"""A running task that drops its arguments one by one tells its caller of a 64th of them at a time:
+each message makes the caller look at all that are left."""
+
 LINEAGE_BYTES = 256 << 20
-"""Task specs a process keeps for finished tasks; past it an object is marked not re-derivable."""
+"""Arguments a process keeps of finished tasks, unless the setting `lineage_bytes` says otherwise;
+past it an object is marked not re-derivable."""
 
 SUPERVISORS = 8
 """Levels of tasks above an object that a reference names: one more for each owner that may die."""

@@ -30,6 +30,7 @@ class WorkerStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     It reports to `node_manager` with `Register(pid, start)`, whose socket is in the folder
     `sockets` as everybody's is (`<sockets>/<node8>/<process>.sock`). `arena_fd` is for reading
     alone.
+    `lineage_bytes` and `pending_bytes` are the settings of these names.
     """
 
     start: int
@@ -43,6 +44,8 @@ class WorkerStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     paths: list[str] = []
     process: int = 0
     namespace: str = ""
+    lineage_bytes: int = 0
+    pending_bytes: int = 0
 
 
 class Configure(_Datagram, tag=1):

@@ -104,6 +104,7 @@ from freehold._core.messages.store import (
     ViewsReported,
 )
 from freehold._core.messages.tasks import (
+    ArgumentsDropped,
     Borrow,
     Borrowed,
     Call,
@@ -151,6 +152,7 @@ __all__ = [
     "ActorState",
     "Adopted",
     "Arg",
+    "ArgumentsDropped",
     "AskViews",
     "Blocked",
     "Borrow",

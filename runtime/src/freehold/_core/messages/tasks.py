@@ -181,6 +181,18 @@ class TasksReturned(Message, tag=23):
     is_leaving: bool = False
 
 
+class ArgumentsDropped(Message, tag=24):
+    """The running task has no use any more for these of its arguments (packed 20-byte ids).
+
+    From the worker to the caller. Saying it twice does no harm, and what is lost of it the answer
+    says.
+    """
+
+    key: int
+    attempt: int
+    ids: bytes
+
+
 class OwningEnded(Message, tag=26):
     """Nobody holds any more what the task of this `key` made here: its spec may go."""
 

@@ -223,12 +223,17 @@ class ActorCalls:
             self._ended(link)
             self.push_ready(link)
 
+    def in_flight(self, source: Address, key: int) -> Task | None:
+        """The call that an actor has of us."""
+        link = self._by_address.get(source)
+        return link.inflight.get(key) if link is not None else None
+
     def finish(self, source: Address, key: int, attempt: int) -> Task | None:
         """The call that an actor's answer is about."""
-        link = self._by_address.get(source)
-        task = link.inflight.get(key) if link is not None else None
-        if task is None or link is None or task.message.attempt != attempt:
+        task = self.in_flight(source, key)
+        if task is None or task.message.attempt != attempt:
             return None
+        link: ActorLink = task.actor
         del link.inflight[key]
         self._owner.tasks_finished += 1
         self._ended(link)
@@ -298,6 +303,7 @@ class ActorCalls:
                 if task.retries_left > 0:
                     task.retries_left -= 1
                 task.message.attempt += 1
+                owner.table.hold_dropped(task)
                 again.append(task)
                 continue
             owner.fail(task.row, self.death_error(link), now)

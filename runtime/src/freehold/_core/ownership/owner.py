@@ -36,6 +36,7 @@ from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
 from freehold._core.ownership.borrowing import Borrowing, gone_error
+from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
 from freehold._core.ownership.leasing import Leasing
 from freehold._core.ownership.origins import Origins
@@ -72,6 +73,7 @@ class Owner:
         self.supervision = Supervision(self)
         self.borrowing.rescue = self.supervision.rescue
         self.borrowing.recreate = self.supervision.need
+        self.eager = EagerRelease(self)
         self.tasks_finished = 0
         self.sends: list[tuple[Lease, Task]] = []
         """Assignments that `send_all` turns into messages."""
@@ -372,6 +374,7 @@ class Owner:
 
     def resubmit(self, task: Task, now: float) -> None:
         """Send a task once more, as its next attempt, when its arguments are there."""
+        self.table.hold_dropped(task)
         if task.actor is not None and not self.actors.put_back(task, now):
             return
         task.message.attempt += 1
@@ -509,6 +512,7 @@ class Owner:
             if table.released:
                 self._release_ranges()
             if table.returned:
+                self.eager.note(table.returned)
                 self.actors.forget(table.returned)
                 self.supervision.forget(table.returned)
                 self.borrowing.flush_returned()

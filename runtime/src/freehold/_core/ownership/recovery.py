@@ -49,6 +49,7 @@ class Recovery:
         self.note_stored(task.row)
         if not task.may_repeat:
             return False
+        task.spec_bytes = len(task.message.payload)
         if self._owner.table.lineage_bytes + task.spec_bytes <= self.lineage_limit:
             return True
         self._has_evicted = True
@@ -72,6 +73,10 @@ class Recovery:
         self._stored[row] = None
         if len(self._stored) > 1024 and len(self._stored) > 2 * self._owner.table.rows:
             self._stored = {row: None for row in self._stored if row.value is not None}
+
+    def has_recovered(self, row: Row) -> bool:
+        """Whether a row's task was executed again before to bring its value back."""
+        return row.object_id(0) in self.attempts
 
     def unreadable(self, row: Row, index: int, location: Location) -> None:
         """A pull of a value failed: ask its owner again, or take it as lost."""

@@ -72,9 +72,11 @@ class Task:
         "arguments",
         "cost_us",
         "covered",
+        "dropped",
         "entry",
         "handles",
         "is_cancelled",
+        "is_rederivable",
         "lease",
         "may_repeat",
         "message",
@@ -113,6 +115,11 @@ class Task:
         self.covered: list[list[ObjectRef[Any]]] | None = None
         """References inside the values of top-level arguments: the worker has them from us, so
         they are held until the task ends, whatever becomes of those values' rows."""
+        self.dropped: list[tuple[Row, int]] | None = None
+        """Arguments that the running task was seen to have no use for any more: let go, with a
+        lineage count that finds them again."""
+        self.is_rederivable = False
+        """Of a kept task: whether all its arguments can be had again, whoever lets go of them."""
         self.is_cancelled = False
         self.may_repeat = retries_left != 0
         """Whether it may be executed again once it has ended."""

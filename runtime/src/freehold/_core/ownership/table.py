@@ -11,7 +11,8 @@ Invariants (checked by `check_invariants`, ids used in tests, simulation and doc
 - OWN-2  a pending owned row has a task that has not ended.
 - OWN-3  a row out of scope holds no stored value (its ranges were released exactly once).
 - OWN-4  a row is known by id exactly while it is exposed and not dead, and by its own id.
-- OWN-5  an unfinished task's arguments are in scope; a kept task's have a lineage count.
+- OWN-5  an unfinished task's arguments are in scope; a kept task's, and those that a running task
+  has dropped, have a lineage count.
 
 Rejected: a count object per reference (a million of them cost 100 bytes each), reference counting
 by weak references (72 bytes each), one row per output (a shuffle's million blocks).
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from freehold._core.ids import (
@@ -281,8 +282,8 @@ class OwnershipTable:
                         self._leave_shadows(row, id_)
             if self.holders:
                 self.unhold(row)
-            if row in self.stale:
-                self.released += self.stale.pop(row)
+            if self.stale:
+                self.released += self.stale.pop(row, ())
             task, row.task = row.task, None
             row.value = row.nested = None
             if task is not None:
@@ -298,8 +299,13 @@ class OwnershipTable:
     def _end_lineage(self, task: Task) -> list[Row]:
         """A kept task is not needed any more; returns the rows that only it had held."""
         self.lineage_bytes -= task.spec_bytes
+        arguments, task.arguments = task.arguments, None
+        return self._unlink(arguments or [])
+
+    def _unlink(self, arguments: list[Argument]) -> list[Row]:
+        """Take back lineage counts; returns the rows that only these had held."""
         ended = []
-        for argument, _ in task.arguments or ():
+        for argument, _ in arguments:
             argument.lineage -= 1
             if argument.lineage or argument.count:
                 continue
@@ -309,7 +315,6 @@ class OwnershipTable:
             elif argument.state != PENDING:
                 self.release_value(argument)
                 ended.append(argument)
-        task.arguments = None
         return ended
 
     def owned_in_scope(self) -> int:
@@ -387,19 +392,19 @@ class OwnershipTable:
         live on because it holds what a task made that was given its handle.
         """
         self.lineage_bytes += task.spec_bytes
+        dropped = task.dropped or []
+        arguments = [*(task.arguments or ()), *dropped]
+        task.is_rederivable = all(_is_rederivable(argument) for argument, _ in arguments)
         kept: list[Argument] = []
         handles: list[Argument] = []
-        for argument, index in task.arguments or ():
-            (handles if argument.first_index == ACTOR_HANDLE_INDEX else kept).append(
-                (argument, index)
-            )
-        if handles:
-            task.arguments = kept
-            task.handles = handles
+        for entry in task.arguments or ():
+            (handles if entry[0].first_index == ACTOR_HANDLE_INDEX else kept).append(entry)
         for argument, _ in kept:
             argument.lineage += 1
         for argument, index in (*kept, *handles):
             self.release(argument, index)
+        task.arguments, task.dropped = [*kept, *dropped] or None, None
+        task.handles = handles or None
 
     def fail(self, row: Row, error: bytes) -> list[Any] | None:
         """The object will not come: `error` is the blob of the exception. Returns who waits."""
@@ -457,11 +462,40 @@ class OwnershipTable:
             task.arguments = [*(task.arguments or ()), *alive]
             task.handles = []
 
+    def drop_arguments(self, task: Task, unused: Container[Argument]) -> None:
+        """A running task has no use any more for some arguments: they are let go before its end.
+
+        If it may be executed again, a lineage count stays, by which they are found again.
+        """
+        arguments = task.arguments or []
+        gone = [entry for entry in arguments if entry in unused]
+        if not gone:
+            return
+        task.arguments = [entry for entry in arguments if entry not in unused]
+        if task.may_repeat:
+            task.dropped = [*(task.dropped or ()), *gone]
+            for argument, _ in gone:
+                argument.lineage += 1
+        for argument, index in gone:
+            self.release(argument, index)
+
+    def hold_dropped(self, task: Task) -> None:
+        """The task is about to be executed again: what it had dropped are its arguments again."""
+        dropped, task.dropped = task.dropped, None
+        for argument, index in dropped or ():
+            argument.lineage -= 1
+            self.retain(argument, index)
+        if dropped:
+            task.arguments = [*(task.arguments or ()), *dropped]
+
     def _release_arguments(self, task: Task) -> None:
         arguments, task.arguments = task.arguments, None
+        dropped, task.dropped = task.dropped, None
         task.covered = None
         for argument, index in arguments or ():
             self.release(argument, index)
+        for row in self._unlink(dropped or []):
+            self._forget(row)
 
     def drop_lineage(self, task: Task) -> None:
         """A kept task is not needed any more."""
@@ -527,6 +561,8 @@ class OwnershipTable:
                 for argument, _ in row.task.arguments or ():
                     kept = argument.count if row.state == PENDING else argument.lineage
                     check(kept > 0, "OWN-5", f"{row!r}: argument {argument!r} not held")
+                for argument, _ in row.task.dropped or ():
+                    check(argument.lineage > 0, "OWN-5", f"{row!r}: {argument!r} not kept")
         for id_, (row, index) in self.by_id.items():
             check(row.object_id(index) == id_, "OWN-4", f"{row!r} known by a wrong id")
             check(
@@ -545,6 +581,19 @@ def _ranges(value: Any) -> list[Location]:
     if type(value) is list:
         return [v for v in value if type(v) is Location]
     return []
+
+
+def _is_rederivable(row: Row) -> bool:
+    """Whether a lineage count is enough to have an argument again.
+
+    It is if its task is kept and the same is true of all its arguments, or if it is a small value,
+    which stays in its row. A `put` that is stored goes with its last use, and what is borrowed is
+    its owner's to keep.
+    """
+    if row.task is not None:
+        return row.task.is_rederivable
+    is_small = row.state == READY and type(row.value) is bytes and row.value is not ACTOR_HANDLE
+    return is_small and row.info is None and row.nested is None
 
 
 def _not_picklable(ref: ObjectRef[Any]) -> Any:

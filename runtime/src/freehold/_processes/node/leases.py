@@ -190,6 +190,8 @@ class LeaseDesk:
             effect.env,
             effect.gpus,
             namespace=old.namespace,
+            lineage_bytes=old.lineage_bytes,
+            pending_bytes=old.pending_bytes,
         )
         env_vars = {}
         if self.total.get("GPU"):

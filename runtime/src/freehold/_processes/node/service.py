@@ -41,7 +41,7 @@ from freehold._processes.node.links import LocalLink
 from freehold._processes.node.outputs import Outputs
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import ANYONE, LocalProcess
-from freehold._processes.node.settings import arena_bytes, total_resources
+from freehold._processes.node.settings import arena_bytes, pending_bytes, total_resources
 from freehold._processes.node.start import NodeStart
 from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
@@ -74,6 +74,7 @@ class NodeManager:
             self.reactor, cluster, session.socket_path, self._receive, self._closed
         )
         self.total = total_resources(settings)
+        self.pending_bytes = pending_bytes(settings)
         self.arena = Arena.create(arena_bytes(settings))
         self._reading_fd = self.arena.readonly_fd()
         """What all other processes get: who only reads cannot write by mistake."""
@@ -103,6 +104,8 @@ class NodeManager:
             ARENA_FD,
             self.arena.size_bytes,
             namespace=self.start.namespace,
+            lineage_bytes=settings.lineage_bytes,
+            pending_bytes=self.pending_bytes,
         )
         self.store = StoreDesk(hub, self.arena)
         self.leases = LeaseDesk(hub, self.total, template, self.store.use)
@@ -250,7 +253,11 @@ class NodeManager:
             process.address,
             self.hub.cluster,
             self.arena.size_bytes,
-            {"log_to_driver": self.start.settings.log_to_driver},
+            {
+                "log_to_driver": self.start.settings.log_to_driver,
+                "lineage_bytes": self.start.settings.lineage_bytes,
+                "pending_bytes": self.pending_bytes,
+            },
             self.total,
             root,
             list(self._view.values()),

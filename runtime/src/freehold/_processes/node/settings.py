@@ -7,6 +7,7 @@ import os
 
 import msgspec
 
+from freehold._core.limits import LINEAGE_BYTES
 from freehold._core.resources import CPU, GPU, MEMORY, to_units
 from freehold._core.scheduling.events import SchedulerSettings
 from freehold._core.store.events import StoreSettings
@@ -55,6 +56,14 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replica_keep_s: float = 30.0
     """Seconds an unused copy of another node's object is kept; a node at rest holds none."""
 
+    lineage_bytes: int = LINEAGE_BYTES
+    """Bytes of finished tasks' arguments that a process keeps to make lost values again; past it a
+    value's loss is final. Far above what tasks that share their data by reference ever need."""
+
+    pending_bytes: int | None = None
+    """Bytes of arguments that a process's pending tasks may hold before `.remote()` waits; by
+    default a quarter of RAM or of the cgroup's limit, as the arguments lie in its memory."""
+
     idle_worker_s: float = 5.0
     """Seconds an idle worker above `idle_workers` is kept, because bursts come in seconds."""
 
@@ -94,8 +103,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0 s")
-        for name in ("touched_free_bytes", "log_bytes_per_s"):
-            if getattr(self, name) < 0:
+        for name in ("touched_free_bytes", "log_bytes_per_s", "lineage_bytes", "pending_bytes"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must be 0 or more")
         if ":" not in self.worker:
             raise ValueError("worker must be module:function")
@@ -106,6 +115,13 @@ def arena_bytes(settings: NodeSettings) -> int:
     if settings.object_store_memory is not None:
         return settings.object_store_memory
     return max(_MIN_ARENA_BYTES, int(machine_memory() * _ARENA_SHARE) >> 20 << 20)
+
+
+def pending_bytes(settings: NodeSettings) -> int:
+    """Bytes of arguments that the pending tasks of one process may hold."""
+    if settings.pending_bytes is not None:
+        return settings.pending_bytes
+    return machine_memory() // 4
 
 
 def total_resources(settings: NodeSettings) -> dict[str, int]:

@@ -45,6 +45,8 @@ def attach(
         arena = Arena.attach(descriptors[0], registered.arena_bytes)
     root = Context(registered.root) if registered.root else None
     core = core_type(registered.address, cluster, socket_path, arena, root)
+    settings = registered.settings
+    core.limit(int(settings["lineage_bytes"]), int(settings["pending_bytes"]))
     with core.reactor.lock:
         core.peers.listen(registered.address)
         core.peers.adopt(sock, node_manager, rest)

@@ -81,7 +81,7 @@ class CoreBase:
         self.pinned: list[ObjectRef[Any]] = []
         """References pickled outside a call of ours: held until the job ends."""
         self.is_dead: BaseException | None = None
-        self.pending_limit_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        self.pending_limit_bytes = 0
         """Bytes of arguments that pending tasks may hold before `.remote()` waits."""
         self.on_blocked: Callable[[bool], None] | None = None
         """A worker's: called without the lock before and after a wait that may be long."""
@@ -90,6 +90,11 @@ class CoreBase:
         self._timer_at = 0.0
         self.reactor.on_tick = self._on_tick
         self.handlers: dict[type, Callable[[Address, Any, float], None]] = self._handlers()
+
+    def limit(self, lineage_bytes: int, pending_bytes: int) -> None:
+        """Apply the settings of these names, which the node process has resolved."""
+        self.owner.recovery.lineage_limit = lineage_bytes
+        self.pending_limit_bytes = pending_bytes
 
     # ---- messages (under the lock) -------------------------------------------------------------
 
@@ -104,6 +109,7 @@ class CoreBase:
             m.DoneWith: owner.on_done_with,
             m.Failed: owner.on_failed,
             m.TasksReturned: owner.on_tasks_returned,
+            m.ArgumentsDropped: owner.eager.on_dropped,
             m.Borrow: lambda source, message, now: owner.borrowing.on_borrow(source, message),
             m.Borrowed: lambda source, message, now: owner.borrowing.on_borrowed(source, message),
             m.Return: lambda source, message, now: owner.borrowing.on_return(source, message),

@@ -103,11 +103,9 @@ class ActorHost:
         found: Callable[..., Any] = getattr(self.instance, name)
         return found
 
-    async def call_async(
-        self, method: Callable[..., Any], args: Any, kwargs: Any, execution: Execution
-    ) -> Any:
+    async def call_async(self, method: Callable[..., Any], execution: Execution) -> Any:
         """Call a method of an async actor; plain methods run on the loop as they are."""
-        result = method(*args, **kwargs)
+        result = execution.call(method)
         if inspect.isawaitable(result):
             result = await result
         elif inspect.isasyncgen(result):

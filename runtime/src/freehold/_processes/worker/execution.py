@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
+from freehold._core.ownership.eager import Watch
 from freehold._core.ownership.origins import with_outputs
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import Row
 from freehold._io.serialization import Parts, dumps, loads
+from freehold._io.signals import interruptible
 from freehold._processes.owner.context import Context
+from freehold._processes.worker.calling import calling
 from freehold.errors import (
     AsyncioActorExit,
     FreeholdError,
@@ -54,7 +57,7 @@ class Execution:
 
     __slots__ = (
         "context", "core", "held", "is_answering", "message", "name", "rows", "source",
-        "started_ns",
+        "started_ns", "watch",
     )  # fmt: skip
 
     def __init__(self, core: ClusterCore, source: Address, message: m.Run | m.Call) -> None:
@@ -65,8 +68,10 @@ class Execution:
         self.is_answering = False
         """The user's function has returned: what fails now is the answer."""
         self.held: list[ObjectRef[Any]] = []
-        """References that came with the arguments."""
+        """References that came with the arguments, until user code has them."""
         self.rows: list[tuple[Row, int]] = []
+        self.watch: Watch | None = None
+        """What tells the caller of arguments that user code lets go of."""
         context = self.context = Context(None, message.parent, message.index)
         context.attempt = message.attempt
         context.caller = source
@@ -151,6 +156,39 @@ class Execution:
             view = core.storage.view(row, ref._index, location, pulled.offset)
         return loads(view, nested)
 
+    @interruptible
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Call user code, whose frame is then the only one that holds the arguments' values.
+
+        Raises:
+            ArgumentLost: a stored argument is nowhere to be read.
+            BaseException: what user code raises.
+        """
+        args, kwargs = self.arguments()
+        current = self.core.current
+        token = current.set(self.context)
+        try:
+            if not self.rows:
+                return function(*args, **kwargs)
+            by_operands = calling(len(args), tuple(kwargs))
+            if by_operands is None:
+                self._hand_over()
+                return function(*args, **kwargs)
+            values = [*args, *kwargs.values()]
+            values.reverse()
+            args = kwargs = None  # type: ignore[assignment]
+            self._hand_over()
+            return by_operands(function, values.pop)
+        finally:
+            current.reset(token)
+
+    def _hand_over(self) -> None:
+        """From here on the references are user code's alone, and the caller hears of their end."""
+        message = self.message
+        begin = self.core.owner.eager.begin
+        self.watch = begin(self.rows, self.source, message.key, message.attempt)
+        self.held.clear()
+
     # ---- outputs -----------------------------------------------------------------------------
 
     def outputs(self, result: Any) -> list[Any]:
@@ -184,8 +222,10 @@ class Execution:
         message = self.message
         self.is_answering = True
         if message.num_returns == 1:
+            if self.watch is not None:
+                self.watch.is_over = True
             blob, nested = dumps(result, self._role)
-            if not nested and not self.held and len(blob) <= INLINE_OUTPUT_BYTES:
+            if not nested and not self.rows and len(blob) <= INLINE_OUTPUT_BYTES:
                 data = blob if isinstance(blob, bytes) else blob.join()
                 return m.Done(message.key, message.attempt, self.run_us(), data)
             return self._reply_with([(blob, nested)])
@@ -338,6 +378,8 @@ class Execution:
             send(_with_kept(final, kept))
 
         with core.reactor.lock:
+            if self.watch is not None:
+                core.owner.eager.end(self.watch)
             core.storage.drain()
             owner.table.drain_drops()
             owner.borrowing.finish(self.rows, self.source, answer_with)

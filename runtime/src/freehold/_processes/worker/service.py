@@ -25,7 +25,7 @@ from freehold._io.reactor import Timer
 from freehold._io.serialization import loads
 from freehold._io.session import SessionFolder
 from freehold._io.shm import Arena
-from freehold._io.signals import SignalGate, interruptible
+from freehold._io.signals import SignalGate
 from freehold._io.zygote_protocol import WorkerStart
 from freehold._processes.owner.attach import report
 from freehold._processes.owner.cluster import ClusterCore
@@ -136,6 +136,7 @@ class WorkerService:
             Arena.attach(start.arena_fd, start.arena_bytes),
             None,
         )
+        core.limit(start.lineage_bytes, start.pending_bytes)
         core.running = self._running
         core.on_blocked = self._on_blocked
         core.blocked_after_s = BLOCKED_AFTER_S
@@ -321,7 +322,7 @@ class WorkerService:
             function = self._prepare(execution)
             if execution.context.is_cancelled:
                 raise KeyboardInterrupt  # it came before there was anything to interrupt
-            result = self._call_user(execution, function)
+            result = execution.call(function)
             if self.core.is_dead is not None:
                 _end_fork(None)
             answer = execution.reply(result)
@@ -395,16 +396,6 @@ class WorkerService:
         self.interrupts.running = execution.context
         return function  # type: ignore[return-value]
 
-    @interruptible
-    def _call_user(self, execution: Execution, function: Callable[..., Any]) -> Any:
-        args, kwargs = execution.arguments()
-        current = self.core.current
-        token = current.set(execution.context)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            current.reset(token)
-
     async def execute_async(self, source: Address, message: Any) -> None:
         """The same for a coroutine method."""
         assert self.actor is not None
@@ -416,14 +407,13 @@ class WorkerService:
         token = self.core.current.set(execution.context)
         try:
             method = self.actor.method(execution)
-            args, kwargs = execution.arguments()
-            result = await self.actor.call_async(method, args, kwargs, execution)
+            result = await self.actor.call_async(method, execution)
             answer = execution.reply(result)
         except BaseException as error:  # noqa: BLE001 - told on, not swallowed
             answer = self._failed(execution, error)
         finally:
             self.core.current.reset(token)
-        result = args = kwargs = None  # type: ignore[assignment]
+        result = None
         self._running.pop(place, None)
         if timer is not None:
             timer.cancel()
