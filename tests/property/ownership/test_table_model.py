@@ -362,7 +362,7 @@ class OwnerModel(RuleBasedStateMachine):
         if row.task is None or row.task.retries_left == 0:
             return True
         argument, _ = self.owner.table.by_id[id_]
-        was_recovered = argument.object_id(0) in self.owner.recovery._attempts
+        was_recovered = argument.object_id(0) in self.owner.recovery.attempts
         return not was_recovered and argument.task is not None and self._lasts(argument)
 
     def _lasts(self, row: Row) -> bool:
