@@ -63,3 +63,28 @@ def test_resources_are_whole_units() -> None:
 def test_the_store_takes_a_share_of_memory() -> None:
     assert arena_bytes(settings(object_store_memory=5 << 20)) == 5 << 20
     assert arena_bytes(settings()) % (1 << 20) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("idle_workers", -5, "0 to 10000, or -1"),
+        ("prestart_workers", -7, "0 to 10000, or -1"),
+        ("prestart_workers", 1_000_000, "0 to 10000, or -1"),
+        ("starts_at_once", 0, "1 to 10000, or -1"),
+        ("starts_at_once", -3, "1 to 10000, or -1"),
+        ("object_store_memory", 1 << 50, "at most [0-9]+ bytes"),
+        ("object_store_memory", 10, "at least 1048576 bytes"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_with_what_is_allowed(
+    name: str, value: int, allowed: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"setting {name}: {name} is {value} .*{allowed}"):
+        settings(**{name: value})
+
+
+def test_the_least_numbers_are_allowed() -> None:
+    chosen = settings(idle_workers=0, prestart_workers=0, starts_at_once=1)
+    assert (chosen.idle_workers, chosen.prestart_workers, chosen.starts_at_once) == (0, 0, 1)
+    assert settings(idle_workers=-1, prestart_workers=-1, starts_at_once=-1)
