@@ -40,6 +40,7 @@ def test_structured_variables_are_json() -> None:
         ({}, {"resources": {"CPU": 1}}, "use num_cpus"),
         ({}, {"object_store_memory": 10}, "at least 1048576 bytes"),
         ({}, {"idle_worker_s": 0}, "must be above 0"),
+        ({}, {"resources": {"disk": -1}}, "setting resources: .* disk must be a finite number"),
     ],
 )
 def test_a_wrong_setting_is_told_by_name(
@@ -75,12 +76,14 @@ def test_the_store_takes_a_share_of_memory() -> None:
         ("starts_at_once", -3, "1 to 10000, or -1"),
         ("object_store_memory", 1 << 50, "at most [0-9]+ bytes"),
         ("object_store_memory", 10, "at least 1048576 bytes"),
+        ("touched_free_bytes", -1, "0 or more"),
+        ("full_timeout_s", -1, "above 0 s"),
     ],
 )
 def test_a_number_out_of_bounds_is_told_with_what_is_allowed(
     name: str, value: int, allowed: str
 ) -> None:
-    with pytest.raises(SettingsError, match=f"setting {name}: {name} is {value} .*{allowed}"):
+    with pytest.raises(SettingsError, match=f"setting {name}: {name} is {value}[ .].*{allowed}"):
         settings(**{name: value})
 
 

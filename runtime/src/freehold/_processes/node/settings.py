@@ -89,15 +89,18 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name, amount in self.resources.items():
             if name in (CPU, GPU, MEMORY):
                 raise ValueError(f"resources may not name {name}: use num_cpus, num_gpus, memory")
-            to_units(name, amount)
+            try:
+                to_units(name, amount)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"resources has a wrong amount: {error}") from None
         if self.object_store_memory is not None:
             self._check_store(self.object_store_memory)
         for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 s")
+                raise ValueError(f"{name} is {getattr(self, name)} but must be above 0 s")
         for name in ("touched_free_bytes", "log_bytes_per_s"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more")
+                raise ValueError(f"{name} is {getattr(self, name)} but must be 0 or more")
         for name in ("idle_workers", "prestart_workers", "starts_at_once"):
             count = getattr(self, name)
             least = 1 if name == "starts_at_once" else 0
