@@ -86,6 +86,41 @@ def test_a_working_directory_is_there_to_read_and_import(
     assert freehold.get(found, timeout=30) == 42
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_what_pythonpath_names_can_be_imported(
+    place: dict[str, float], folder: str, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "on_the_path.py").write_text("def answer(): return 1\n")
+    for name in ("on_the_path", "only_in_this_folder"):
+        env = {"env_vars": {"PYTHONPATH": f"{first}:{folder}"}}
+        found = import_and_call.options(runtime_env=env, resources=place).remote(name)
+        assert freehold.get(found, timeout=30) == (1 if name == "on_the_path" else 42)
+    # What is not absolute is meant from the working directory.
+    env = {"env_vars": {"PYTHONPATH": "first"}, "working_dir": folder}
+    found = nested_import.options(runtime_env=env, resources=place).remote("on_the_path")
+    assert freehold.get(found, timeout=30) == 1
+
+
+def test_a_changed_directory_is_seen_by_who_names_it_next(folder: str) -> None:
+    words = Path(folder, "data", "words.txt")
+    for text in ("some words", "more words", "yet other words"):
+        words.write_text(text)
+        task = read.options(runtime_env={"working_dir": folder})
+        assert freehold.get(task.remote("data/words.txt"), timeout=30) == text
+
+
+def test_the_snapshots_files_are_read_only_and_its_folders_are_not(folder: str) -> None:
+    @freehold.remote(runtime_env={"working_dir": folder})
+    def write() -> int:
+        Path("data", "result.txt").write_text("written beside")
+        return Path("data", "words.txt").stat().st_mode & 0o777
+
+    assert freehold.get(write.remote(), timeout=30) & 0o222 == 0
+    assert not Path(folder, "data", "result.txt").exists()
+
+
 def test_a_working_directory_is_a_snapshot(folder: str) -> None:
     env = {"working_dir": folder}
     task = read.options(runtime_env=env)

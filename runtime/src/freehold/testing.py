@@ -14,6 +14,7 @@ from typing import Any
 
 from freehold._core.messages import Explain
 from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+from freehold._processes.node.settings import arena_bytes, machine_memory
 
 __all__ = ["LocalCluster", "eventually"]
 
@@ -51,6 +52,16 @@ def eventually(
         time.sleep(interval_s)
 
 
+def _share_of_memory(settings: dict[str, Any], nodes: int) -> int | None:
+    """A node's part of the resource `memory`: the machine's is there once."""
+    if nodes == 1:
+        return None
+    chosen = resolve_settings(settings)
+    if chosen.memory is not None:
+        return chosen.memory
+    return max(0, machine_memory() - nodes * arena_bytes(chosen)) // nodes
+
+
 class LocalCluster:
     """Several nodes on this machine, with this process attached as the driver.
 
@@ -58,7 +69,8 @@ class LocalCluster:
 
     Args:
         nodes: how many.
-        num_cpus: CPUs of each node, or one number a node.
+        num_cpus: CPUs of each node, or one number a node. Without the setting `memory` each has its
+            part of the machine's memory beyond all the stores.
         resources: custom resources of each node, as a list with one dict a node.
         namespace: of named actors.
         settings: any other setting of a node (`freehold settings`).
@@ -90,6 +102,8 @@ class LocalCluster:
             raise ValueError(f"num_cpus and resources need {nodes} entries, one a node")
         self._namespace = namespace or f"job-{os.urandom(6).hex()}"
         self._settings = settings
+        if settings.get("memory") is None:
+            self._settings = {**settings, "memory": _share_of_memory(settings, nodes)}
         self.nodes: list[NodeProcess] = []
         """The node processes; a killed one stays in the list."""
         try:

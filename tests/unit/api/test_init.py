@@ -12,7 +12,8 @@ from tests.unit.api.fake_core import FakeCore
 
 import freehold
 from freehold._api import state
-from freehold.errors import ForkedProcessError, NotSupportedYetError
+from freehold._processes.driver.service import given_settings
+from freehold.errors import ForkedProcessError, NotSupportedYetError, SettingsError
 
 HEAVY = [
     *("numpy", "asyncio", "concurrent.futures", "pyarrow", "grpc", "msgspec", "inspect"),
@@ -210,3 +211,26 @@ def test_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert freehold.__version__ == version("freehold")
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "value"),
+    [
+        ({"num_cpus": 1}, "num_cpus", 3),
+        ({"_memory": 1000}, "memory", 3),
+        ({"resources": {"spice": 1}}, "resources", {"salt": 1}),
+        ({"object_store_memory": 2 << 20}, "object_store_memory", 1 << 20),
+        ({"log_to_driver": False}, "log_to_driver", True),
+    ],
+)
+def test_a_setting_given_twice_is_refused(
+    requests: list[Any], argument: dict[str, Any], name: str, value: Any
+) -> None:
+    freehold.init(**argument, _system_config={name: value})
+    with pytest.raises(SettingsError, match=f"setting {name}: init has .* give it once"):
+        given_settings(requests[0])
+
+
+def test_a_setting_given_twice_alike_or_once_is_taken(requests: list[Any]) -> None:
+    freehold.init(num_cpus=2, _system_config={"num_cpus": 2, "log_to_driver": False})
+    assert given_settings(requests[0]) == {"num_cpus": 2, "log_to_driver": False}

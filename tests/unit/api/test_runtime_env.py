@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,10 @@ def test_snapshot_is_a_copy_that_later_changes_leave_alone(tmp_path: Path, core:
     assert env_vars == {"A": "1"}
     assert core.task_options().env == "env1"
     assert Path(staged).parent == Path(core.session_dir) / "working_dirs"
-    assert Path(staged).name == content(top, ("*.log",)) == content(Path(staged))
+    assert Path(staged).name == content(top, ("*.log",))
+    for name in ("a.py", "sub/b.py", "sub/deep/c.txt"):
+        assert stat.S_IMODE((Path(staged) / name).stat().st_mode) & 0o222 == 0, "writable"
+        assert (Path(staged) / name).read_text() == (top / name).read_text()
     assert os.readlink(Path(staged) / "link") == "a.py"
     assert (Path(staged) / "sub/deep/c.txt").read_text() == "c"
     assert not (Path(staged) / "skipped.log").exists()
@@ -126,6 +131,38 @@ def test_snapshot_is_a_copy_that_later_changes_leave_alone(tmp_path: Path, core:
     assert os.listdir(Path(staged).parent) == [Path(staged).name]
     for folder in (top, Path(staged)):
         (folder / "sub").chmod(0o755)  # so that the test's folder can be removed
+
+
+def staged_anew(core: FakeCore, top: Path) -> str:
+    """Where a function that was never called before finds the directory's content."""
+    freehold.remote(runtime_env={"working_dir": str(top)})(lambda: None).remote()
+    return core.envs[-1][1]
+
+
+def test_a_function_called_later_sees_what_was_changed_since(
+    tmp_path: Path, core: FakeCore
+) -> None:
+    top = make(tmp_path / "1")
+    first = staged_anew(core, top)
+    # At once and of the same length, so that neither time nor size need tell.
+    (top / "sub/b.py").write_text("X" * len((top / "sub/b.py").read_text()))
+    second = staged_anew(core, top)
+    assert (Path(first) / "sub/b.py").read_text() != (Path(second) / "sub/b.py").read_text()
+    assert (Path(second) / "sub/b.py").read_text() == (top / "sub/b.py").read_text()
+
+
+def test_an_unchanged_directory_is_not_read_again(
+    tmp_path: Path, core: FakeCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = make(tmp_path / "1")
+    seen = [dirs.signature(dirs.scan(str(top)), 1 << 62)]
+    assert seen != [None]
+    assert dirs.signature(dirs.scan(str(top)), time.time_ns()) is None, "changed just now"
+    monkeypatch.setattr(dirs, "_SAME_TIME_NS", -(1 << 62))
+    first = staged_anew(core, top)
+    monkeypatch.setattr(dirs, "_file_hash", lambda path: pytest.fail(f"{path} was read again"))
+    freehold.remote(runtime_env={"working_dir": str(top)})(lambda: None).remote()
+    assert [staged for _, staged in core.envs] == [first]
 
 
 def test_large_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

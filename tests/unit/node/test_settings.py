@@ -46,9 +46,10 @@ def test_structured_variables_are_json() -> None:
         ({}, {"resources": {"CPU": 1}}, "use num_cpus"),
         ({}, {"object_store_memory": 10}, "at least 1048576 bytes"),
         ({}, {"idle_worker_s": 0}, "must be above 0"),
-        ({}, {"lineage_bytes": -1}, "lineage_bytes must be 0 or more"),
-        ({}, {"pending_bytes": -1}, "pending_bytes must be 0 or more"),
+        ({}, {"lineage_bytes": -1}, "lineage_bytes is -1 but must be 0 or more"),
+        ({}, {"pending_bytes": -1}, "pending_bytes is -1 but must be 0 or more"),
         ({"FREEHOLD_PENDING_BYTES": "all"}, {}, "'all' is not"),
+        ({}, {"resources": {"disk": -1}}, "setting resources: .* disk must be a finite number"),
     ],
 )
 def test_a_wrong_setting_is_told_by_name(
@@ -78,3 +79,30 @@ def test_pending_tasks_may_hold_a_share_of_memory_unless_told() -> None:
     assert pending_bytes(settings()) == machine_memory() // 4
     assert pending_bytes(settings({"FREEHOLD_PENDING_BYTES": "5000"})) == 5000
     assert pending_bytes(settings(pending_bytes=0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("idle_workers", -5, "0 to 10000, or -1"),
+        ("prestart_workers", -7, "0 to 10000, or -1"),
+        ("prestart_workers", 1_000_000, "0 to 10000, or -1"),
+        ("starts_at_once", 0, "1 to 10000, or -1"),
+        ("starts_at_once", -3, "1 to 10000, or -1"),
+        ("object_store_memory", 1 << 50, "at most [0-9]+ bytes"),
+        ("object_store_memory", 10, "at least 1048576 bytes"),
+        ("touched_free_bytes", -1, "0 or more"),
+        ("full_timeout_s", -1, "above 0 s"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_with_what_is_allowed(
+    name: str, value: int, allowed: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"setting {name}: {name} is {value}[ .].*{allowed}"):
+        settings(**{name: value})
+
+
+def test_the_least_numbers_are_allowed() -> None:
+    chosen = settings(idle_workers=0, prestart_workers=0, starts_at_once=1)
+    assert (chosen.idle_workers, chosen.prestart_workers, chosen.starts_at_once) == (0, 0, 1)
+    assert settings(idle_workers=-1, prestart_workers=-1, starts_at_once=-1)

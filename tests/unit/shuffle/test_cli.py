@@ -103,6 +103,9 @@ def test_files_of_the_users_own_are_sorted_and_stay(
     assert cli.run(["sort", "--validate-only", "--input", str(target)]) == 0
     assert cli.run(["sort", "--validate-only", "--input", str(source)]) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("INVALID: ")
+    as_json = ["sort", "--validate-only", "--input", str(target), "--format", "json"]
+    assert cli.run(as_json) == 0
+    assert json.loads(capsys.readouterr().out)["partitions"] == 3
 
 
 def test_an_invalid_result_is_said_last_and_exits_1(

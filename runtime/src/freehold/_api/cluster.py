@@ -16,7 +16,9 @@ def nodes() -> list[dict[str, Any]]:
         `Resources` (in all), `Available`, `Labels`, and `object_store`, in bytes: `capacity`,
         `in_use` by living objects, `touched_free` (memory that is free and kept because it is
         faster to write again, up to the setting `touched_free_bytes`) and `pinned_replicas`
-        (copies of other nodes' objects that are being read). The last may be a second old.
+        (copies of other nodes' objects that are being read). All of `object_store` and `Available`
+        may be a second old: nodes tell what changed at most once a second, and this asks none of
+        them. Wait for a figure with `freehold.testing.eventually`.
 
     Example:
         >>> [node["Alive"] for node in freehold.nodes()]

@@ -41,9 +41,12 @@ class RuntimeEnv(dict[str, Any]):
     """The environment that tasks and actors run in; a plain dict does as well.
 
     Args:
-        env_vars: environment variables, strings to strings.
-        working_dir: a local directory. Its content at the first call is what tasks see as their
-            current directory, and can import from.
+        env_vars: environment variables, strings to strings. What PYTHONPATH names can be imported.
+        working_dir: a local directory. Tasks see a copy of it as their current directory, and can
+            import from it. The copy is of the content at the first call of the function or class
+            that names it; each `.options(runtime_env=…)` looks again. Tasks of equal content on a
+            node share one copy, as in Ray: its files are read-only (not for root, whom modes do
+            not bind), and what a task adds the others see. Write results elsewhere.
         excludes: patterns of what to leave out of `working_dir`: without a slash a name anywhere,
             with one a path from its top.
 
@@ -170,10 +173,17 @@ def adopt(core: Core, env: RuntimeEnv) -> state.Inherited:
 
 
 def _staged(core: Core, path: str, excludes: tuple[str, ...]) -> str:
-    from freehold._api.working_dir import stage
+    import time
 
-    staged = state.staged_dirs.get((path, excludes))
-    if staged is None:
-        staged = stage(path, excludes, os.path.join(core.session_dir, "working_dirs"))
-        state.staged_dirs[path, excludes] = staged
+    from freehold._api.working_dir import scan, signature, stage
+
+    now_ns = time.time_ns()
+    entries = scan(path, excludes)
+    seen = signature(entries, now_ns)
+    known = state.staged_dirs.get((path, excludes))
+    if known is not None and known[0] == seen:
+        return known[1]
+    staged = stage(path, excludes, os.path.join(core.session_dir, "working_dirs"), entries)
+    if seen is not None:
+        state.staged_dirs[path, excludes] = seen, staged
     return staged

@@ -30,8 +30,9 @@ core: Core | None = None
 inherited = Inherited()
 prepared_envs: dict[tuple[tuple[tuple[str, str], ...], str], str] = {}
 """Hashes of the environments this core knows already, by their variables and directory."""
-staged_dirs: dict[tuple[str, tuple[str, ...]], str] = {}
-"""Snapshots of working directories this core has, by path and excludes."""
+staged_dirs: dict[tuple[str, tuple[str, ...]], tuple[bytes, str]] = {}
+"""Snapshots of working directories this core has, by path and excludes: what the directory looked
+like from outside when it was copied, and where the copy is."""
 _watches_forks = False
 
 

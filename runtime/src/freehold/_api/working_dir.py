@@ -4,6 +4,11 @@ The hash is of relative paths, modes and bytes in a fixed order, and of nothing 
 content has the same snapshot, wherever and whenever it was written. The snapshot is a copy, so that
 tasks see one state of the directory whatever happens to it later. It belongs to the cluster's
 folder and goes with it.
+
+All workers of the content share one snapshot, as in Ray. Its files are read-only, so that no task
+changes what the next one reads; its folders are not, since programs of Ray's users write their own
+files beside the others. Root may write to the files all the same. Rejected: a copy a worker, which
+costs up to `WORKING_DIR_BYTES` of disk and seconds for each of them.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ WORKING_DIR_FILES = 100_000
 """Most files of a directory, for the same reason."""
 
 _CHUNK_BYTES = 1 << 20
+_SAME_TIME_NS = 50_000_000
+"""Several ticks of the kernel's clock for files, between which it does not tell times apart."""
 
 
 class Entry(NamedTuple):
@@ -30,6 +37,9 @@ class Entry(NamedTuple):
     path: str
     mode: int
     size: int
+    inode: int = 0
+    changed_ns: int = 0
+    """When content or inode changed last (ctime, which no program can set)."""
 
 
 def is_excluded(path: str, excludes: tuple[str, ...]) -> bool:
@@ -76,16 +86,16 @@ def _walk(top: str, folder: str, excludes: tuple[str, ...]) -> Iterator[Entry]:
                 continue
             status = item.stat(follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                yield Entry(path, status.st_mode, 0)
+                yield Entry(path, status.st_mode, 0, status.st_ino, status.st_ctime_ns)
                 yield from _walk(top, path, excludes)
             elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                yield Entry(path, status.st_mode, status.st_size)
+                yield Entry(path, status.st_mode, status.st_size, status.st_ino, status.st_ctime_ns)
 
 
 def content_hash(top: str, entries: list[Entry]) -> str:
     """The hash of a directory's content, as 32 hex digits."""
     total = blake2b(digest_size=16)
-    for path, mode, _ in entries:
+    for path, mode, *_ in entries:
         name = os.fsencode(path)
         kind = stat.S_IFMT(mode)
         # A link's own permission bits mean nothing and differ between systems.
@@ -106,8 +116,27 @@ def _file_hash(path: str) -> bytes:
     return content.digest()
 
 
-def stage(top: str, excludes: tuple[str, ...], target: str) -> str:
+def signature(entries: list[Entry], scanned_ns: int) -> bytes | None:
+    """What differs when the directory's content does, without reading it.
+
+    Args:
+        scanned_ns: the wall clock before the scan.
+
+    Returns:
+        None if something changed so shortly before that a further change could bear the same time.
+    """
+    if any(entry.changed_ns > scanned_ns - _SAME_TIME_NS for entry in entries):
+        return None
+    return blake2b(repr(entries).encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def stage(
+    top: str, excludes: tuple[str, ...], target: str, entries: list[Entry] | None = None
+) -> str:
     """Copy a directory to `target/<hash of its content>` unless that is there, and return that.
+
+    Args:
+        entries: of a scan just made.
 
     Raises:
         ValueError: it is not a directory, or too large.
@@ -116,7 +145,8 @@ def stage(top: str, excludes: tuple[str, ...], target: str) -> str:
     import shutil
     import tempfile
 
-    entries = scan(top, excludes)
+    if entries is None:
+        entries = scan(top, excludes)
     final = Path(target, content_hash(top, entries))
     if final.is_dir():
         return str(final)
@@ -126,9 +156,11 @@ def stage(top: str, excludes: tuple[str, ...], target: str) -> str:
     try:
         for folder in folders:
             (made / folder.path).mkdir()
-        for path, mode, _ in entries:
+        for path, mode, *_ in entries:
             if not stat.S_ISDIR(mode):
                 shutil.copy2(Path(top, path), made / path, follow_symlinks=False)
+            if stat.S_ISREG(mode):
+                (made / path).chmod(stat.S_IMODE(mode) & ~0o222)
         for folder in reversed(folders):  # last, because one may be read-only
             (made / folder.path).chmod(stat.S_IMODE(folder.mode))
         made.rename(final)

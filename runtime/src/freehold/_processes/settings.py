@@ -77,7 +77,7 @@ def resolve(
     try:
         return kind(**values), sources
     except (ValueError, TypeError) as error:
-        raise SettingsError(setting=_blamed(error, fields), reason=str(error)) from None
+        raise SettingsError(setting=blamed(str(error), kind), reason=str(error)) from None
 
 
 def describe(kind: type[T], settings: T, sources: Mapping[str, str]) -> list[Described]:
@@ -148,7 +148,8 @@ def _unknown(name: str, fields: Mapping[str, Any], prefix: str) -> str:
     return "there is no such setting" + (f"; did you mean {shown}?" if near else "")
 
 
-def _blamed(error: Exception, fields: Mapping[str, Any]) -> str:
+def blamed(reason: str, kind: type) -> str:
     """The setting that a check's message begins with."""
-    first = str(error).partition(" ")[0]
+    first = reason.partition(" ")[0]
+    fields = {field.name for field in msgspec.structs.fields(kind)}
     return first if first in fields else "combination"

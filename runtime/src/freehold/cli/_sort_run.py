@@ -75,7 +75,12 @@ class _Work:
 
     @property
     def num_partitions(self) -> int:
-        """As asked, else so that a partition is small beside memory and large beside a message."""
+        """As asked, else so that a partition is small beside memory and large beside a message.
+
+        Of what is only validated, as many as there are files.
+        """
+        if self.request.validate_only:
+            return len(self._inputs)
         return self.request.partitions or max(
             4, -(-self.record_count * RECORD_BYTES // PARTITION_BYTES)
         )

@@ -123,6 +123,9 @@ class ObjectRef(Generic[T]):
     def future(self) -> Future[T]:
         """A `concurrent.futures.Future` that gets the value or the error.
 
+        In a task, `result()` and `exception()` give the CPU back while they wait, as `get` does;
+        `concurrent.futures.wait` and `as_completed` keep it.
+
         Example:
             >>> import freehold
             >>> freehold.put(7).future().result(timeout=10)

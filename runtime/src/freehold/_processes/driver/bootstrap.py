@@ -237,7 +237,8 @@ def _await_ready(channel: socket.socket, pid: int, stderr_fd: int) -> NodeReady:
             return ready
         _wait(pid, 5.0)
         if "ValueError" in ready.error or "PermissionError" in ready.error:
-            raise SettingsError(setting="of the node", reason=ready.error)
+            reason = ready.error.partition(": ")[2]
+            raise SettingsError(setting=resolution.blamed(reason, NodeSettings), reason=reason)
         raise FreeholdSystemError(reason=f"the node process did not start: {ready.error}")
     status = _wait(pid, 5.0)
     size = os.fstat(stderr_fd).st_size

@@ -19,7 +19,7 @@ from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.forks import watch_forks
 from freehold._processes.owner.tuning import Tuning
-from freehold.errors import ClusterDiedError, FreeholdError
+from freehold.errors import ClusterDiedError, FreeholdError, SettingsError
 
 if TYPE_CHECKING:
     from freehold._io.logs import LogPrinter
@@ -105,6 +105,34 @@ class DriverCore(ClusterCore):
             self._printer.close()
 
 
+def given_settings(request: InitRequest) -> dict[str, Any]:
+    """The node's settings by name, of both ways in which `init` is told them.
+
+    Raises:
+        SettingsError: one was given both ways with different values.
+    """
+    amounts = dict(request.resources)
+    arguments: dict[str, Any] = {}
+    for name, setting in (("CPU", "num_cpus"), ("GPU", "num_gpus"), ("memory", "memory")):
+        if name in amounts:
+            arguments[setting] = amounts.pop(name)
+    if amounts:
+        arguments["resources"] = amounts
+    if request.object_store_memory is not None:
+        arguments["object_store_memory"] = request.object_store_memory
+    if not request.log_to_driver:
+        arguments["log_to_driver"] = False
+    for name in sorted(arguments.keys() & request.system_config.keys()):
+        argument, configured = arguments[name], request.system_config[name]
+        if argument != configured:
+            raise SettingsError(
+                setting=name,
+                reason=f"init has {argument!r} as an argument and {configured!r} in "
+                "_system_config; give it once",
+            )
+    return {**request.system_config, **arguments}
+
+
 def start_driver(request: InitRequest) -> DriverCore:
     """Start a cluster on this machine and attach to it.
 
@@ -112,20 +140,11 @@ def start_driver(request: InitRequest) -> DriverCore:
         SettingsError: a setting is unknown or its value is not valid.
         FreeholdSystemError: the node process did not start.
     """
-    given: dict[str, Any] = dict(request.system_config)
-    amounts = dict(request.resources)
-    for name, setting in (("CPU", "num_cpus"), ("GPU", "num_gpus"), ("memory", "memory")):
-        if name in amounts:
-            given[setting] = amounts.pop(name)
-    if amounts:
-        given["resources"] = amounts
-    if request.object_store_memory is not None:
-        given["object_store_memory"] = request.object_store_memory
-    given["log_to_driver"] = request.log_to_driver
+    settings = resolve_settings(given_settings(request))
     namespace = request.namespace or f"job-{os.urandom(6).hex()}"
-    node = start_node(resolve_settings(given), namespace=namespace)
+    node = start_node(settings, namespace=namespace)
     try:
-        return attach_driver(node, namespace, owns_node=True, shows_logs=request.log_to_driver)
+        return attach_driver(node, namespace, owns_node=True, shows_logs=settings.log_to_driver)
     except BaseException:
         node.kill()
         raise

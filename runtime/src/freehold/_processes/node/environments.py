@@ -21,6 +21,16 @@ from freehold._processes.node.settings import (
 )
 
 
+def python_path(env_vars: dict[str, str], working_dir: str) -> list[str]:
+    """The folders that an environment's PYTHONPATH names.
+
+    The zygote sets its import path itself, so the interpreter's own reading of the variable is
+    lost. An entry that is not absolute means the working directory, as at an interpreter's start.
+    """
+    entries = env_vars.get("PYTHONPATH", "").split(os.pathsep)
+    return [os.path.join(working_dir, entry) for entry in entries if entry]
+
+
 class Environments:
     """Runtime environments known to this node, and their zygotes."""
 
@@ -96,9 +106,10 @@ class Environments:
         paths = list(self._sys_path)
         working_dir = os.getcwd()
         if prepared is not None:
-            paths = [*prepared.paths, *paths]
             if prepared.working_dir:
                 working_dir = prepared.working_dir
+            paths = [*python_path(prepared.env_vars, working_dir), *prepared.paths, *paths]
+            if prepared.working_dir:
                 paths.insert(0, working_dir)
         config = Configure(
             sys_path=paths,

@@ -36,7 +36,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         raise_descriptor_limit()
         node = os.urandom(16).hex()
         cluster = start.cluster or os.urandom(6).hex()
-        root = session.make_root(session_base(start.settings))
+        root = _root(session_base(start.settings))
         path = start.session_path or os.path.join(root, cluster)
         folder = SessionFolder(path, node)
         folder.create(is_first=not start.head)
@@ -71,6 +71,20 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         reason = manager.close()
         if manager.on_joined is not None:  # it ended before it had joined
             _tell(channel, NodeReady(error=reason))
+
+
+def _root(base: str) -> str:
+    try:
+        return session.make_root(base)
+    except PermissionError as error:
+        if error.errno is None:
+            raise  # there, but not only ours: it says what to do
+        reason = error.strerror
+    except OSError as error:
+        reason = error.strerror
+    raise ValueError(
+        f"dir is {base!r} but must be a folder where this user can make folders ({reason})"
+    )
 
 
 def _sweep(root: str) -> None:

@@ -15,6 +15,7 @@ from freehold._processes.node.memory import MemoryReader
 
 _ARENA_SHARE = 0.3
 _MIN_ARENA_BYTES = 1 << 20
+_MOST_WORKERS = 10_000
 _CPU_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
 
 
@@ -97,17 +98,39 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name, amount in self.resources.items():
             if name in (CPU, GPU, MEMORY):
                 raise ValueError(f"resources may not name {name}: use num_cpus, num_gpus, memory")
-            to_units(name, amount)
-        if self.object_store_memory is not None and self.object_store_memory < _MIN_ARENA_BYTES:
-            raise ValueError(f"object_store_memory must be at least {_MIN_ARENA_BYTES} bytes")
+            try:
+                to_units(name, amount)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"resources has a wrong amount: {error}") from None
+        if self.object_store_memory is not None:
+            self._check_store(self.object_store_memory)
         for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 s")
+                raise ValueError(f"{name} is {getattr(self, name)} but must be above 0 s")
         for name in ("touched_free_bytes", "log_bytes_per_s", "lineage_bytes", "pending_bytes"):
             if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} must be 0 or more")
+                raise ValueError(f"{name} is {getattr(self, name)} but must be 0 or more")
+        for name in ("idle_workers", "prestart_workers", "starts_at_once"):
+            count = getattr(self, name)
+            least = 1 if name == "starts_at_once" else 0
+            if count != -1 and not least <= count <= _MOST_WORKERS:
+                raise ValueError(
+                    f"{name} is {count} but must be {least} to {_MOST_WORKERS}, or -1 for its "
+                    "default"
+                )
         if ":" not in self.worker:
             raise ValueError("worker must be module:function")
+
+    def _check_store(self, size_bytes: int) -> None:
+        if size_bytes < _MIN_ARENA_BYTES:
+            raise ValueError(
+                f"object_store_memory is {size_bytes} but must be at least {_MIN_ARENA_BYTES} bytes"
+            )
+        if size_bytes > (most := machine_memory()):
+            raise ValueError(
+                f"object_store_memory is {size_bytes} but must be at most {most} bytes, all the "
+                "memory that this machine or its cgroup has"
+            )
 
 
 def arena_bytes(settings: NodeSettings) -> int:

@@ -86,6 +86,8 @@ class CoreBase:
         self.on_blocked: Callable[[bool], None] | None = None
         """A worker's: called without the lock before and after a wait that may be long."""
         self.blocked_after_s: float | None = None
+        self.on_await: Callable[[Any], None] | None = None
+        """A worker's: called with each asyncio future made for a reference."""
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self.reactor.on_tick = self._on_tick

@@ -332,7 +332,10 @@ class OwnerCore(CoreBase):
         """An `asyncio.Future` of the running loop for `ref`."""
         import asyncio
 
-        return asyncio.wrap_future(self.future(ref))
+        future = asyncio.wrap_future(self.future(ref))
+        if self.on_await is not None and not future.done():
+            self.on_await(future)
+        return future
 
     def add_done_callback(self, ref: ObjectRef[Any], callback: Callable[[], None]) -> None:
         """See `Core.add_done_callback`."""

@@ -42,9 +42,9 @@ class FutureBridge:
 
     def future(self, ref: ObjectRef[Any]) -> Future[Any]:
         """A future that gets the value or the error of `ref`."""
-        from concurrent.futures import Future
+        from freehold._processes.owner.waiting_future import WaitingFuture
 
-        future: Future[Any] = Future()
+        future: Future[Any] = WaitingFuture(self._core)
         self._start()
 
         def resolve() -> None:

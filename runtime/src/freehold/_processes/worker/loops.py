@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._io.reactor import Waiter
+from freehold._processes.worker.run_times import SHORT_NS, Past, RunTimes
 
 if TYPE_CHECKING:
+    from freehold._io.transport import Connection
     from freehold._processes.worker.service import WorkerService
 
 Item = tuple[Address, Any]
@@ -25,13 +28,26 @@ _HOLD_REPLIES_S = 0.001
 
 
 class MainLoop:
-    """One after another, on the main thread."""
+    """One after another, on the main thread.
+
+    A reply leaves before anything else is begun, for what comes next may hold the interpreter's
+    lock for long or end the process, and take the reply along. One case is excepted, because a
+    frame a reply halves the rate of calls that do next to nothing: while what comes next is known
+    to be short (`RunTimes`), replies are gathered for `_HOLD_REPLIES_S`, at most a frame's worth.
+    """
 
     def __init__(self, service: WorkerService) -> None:
         self._service = service
         self.queue: deque[Item] = deque()
         self._idle: Waiter | None = None
         self._sent_at = 0.0
+        self._thread = 0
+        self._is_holding = False
+        self._times = RunTimes()
+        self._running = service.core.running
+        self._cpu_mark_ns = 0
+        """The thread's time on the core, read about once in `_HOLD_REPLIES_S`: it is a system
+        call."""
 
     def push(self, item: Item) -> None:
         """Take a message; under the lock."""
@@ -46,9 +62,16 @@ class MainLoop:
         service = self._service
         reactor = service.core.reactor
         queue = self.queue
+        self._thread = get_ident()
         while self._is_current():
             if queue:
-                service.execute(*queue.popleft())
+                source, message = queue.popleft()
+                past = self._times.of(source, message)
+                if self._is_holding and not past.is_short:
+                    self._let_go()
+                started_ns = time.perf_counter_ns()
+                service.execute(source, message)
+                self._note(past, time.perf_counter_ns() - started_ns)
                 continue
             waiter = Waiter()
             with reactor.lock:
@@ -57,24 +80,47 @@ class MainLoop:
                 self._idle = waiter
             reactor.wait(waiter)
 
+    def _note(self, past: Past, run_ns: int) -> None:
+        cpu_ns = run_ns
+        if run_ns > SHORT_NS:
+            now_ns = time.thread_time_ns()
+            cpu_ns, self._cpu_mark_ns = now_ns - self._cpu_mark_ns, now_ns
+        past.note(run_ns, cpu_ns)
+
     def _is_current(self) -> bool:
         return not self._service.is_ending and self._service.loop is self
 
     def send(self, source: Address, answer: Any) -> None:
-        """Answer; at once if nothing else is to be run or the last send was a while ago.
+        """Answer; what is held back `run` sends before it begins what is not known to be short.
 
-        Under the lock. A result never waits behind a running task: at the latest the background
-        thread sends it.
+        Under the lock. Whoever calls this while a task runs, or on another thread, does not pass by
+        `run` afterwards: such an answer leaves at once.
         """
         connection = self._service.core.peers.get(source)
         if connection is None:
             return
-        now = time.monotonic()
-        if not self.queue or now - self._sent_at > _HOLD_REPLIES_S:
-            self._sent_at = now
-            connection.send_now(answer)
+        if not self.queue or self._running or get_ident() != self._thread:
+            self._send_all(connection, answer)
+        elif time.monotonic() - self._sent_at > _HOLD_REPLIES_S:
+            self._cpu_mark_ns = time.thread_time_ns()
+            self._send_all(connection, answer)
         else:
+            self._is_holding = True
             connection.send(answer)
+
+    def _send_all(self, connection: Connection, answer: Any) -> None:
+        self._sent_at = time.monotonic()
+        connection.send_now(answer)
+        if self._is_holding:
+            self._is_holding = False
+            self._service.core.reactor.flush()  # other callers' replies
+
+    def _let_go(self) -> None:
+        reactor = self._service.core.reactor
+        with reactor.lock:
+            self._is_holding = False
+            self._sent_at = time.monotonic()
+            reactor.flush()
 
     def take_unstarted(self, keys: list[int] | None = None) -> dict[Address, list[int]]:
         """Give back tasks that have not started, all or those of `keys`; under the lock."""
@@ -158,6 +204,8 @@ class AsyncLoop(MainLoop):
             name: asyncio.Semaphore(size) for name, size in sizes.items()
         }
         self.running: dict[tuple[Address, int], Any] = {}
+        self._under_way: dict[Past, int] = {}
+        """How many of each method have begun or are about to."""
         self._is_flush_due = False
         self._is_in_turn = False
         self._alarm: Any = None
@@ -178,10 +226,7 @@ class AsyncLoop(MainLoop):
         queue = self.queue
         while queue:
             source, message = queue.popleft()
-            task = self.loop.create_task(self._one(source, message))
-            place = (source, message.key)
-            self.running[place] = task
-            task.add_done_callback(lambda _, place=place: self.running.pop(place, None))  # type: ignore[misc]
+            self._begin(source, message)
         if self._service.is_ending:
             self.loop.stop()
         if self._alarm is not None:
@@ -192,18 +237,45 @@ class AsyncLoop(MainLoop):
             delay = max(0.0, when - time.monotonic())
             self._alarm = self.loop.call_later(delay, self._on_readable)
 
-    async def _one(self, source: Address, message: Any) -> None:
+    def _begin(self, source: Address, message: Any) -> None:
+        past = self._times.of(source, message)
+        under_way = self._under_way
+        under_way[past] = under_way.get(past, 0) + 1
+        task = self.loop.create_task(self._one(source, message, past))
+        place = (source, message.key)
+        self.running[place] = task
+
+        def end(_task: object) -> None:
+            self.running.pop(place, None)
+            under_way[past] -= 1
+            if not under_way[past]:
+                del under_way[past]
+
+        task.add_done_callback(end)
+
+    async def _one(self, source: Address, message: Any, past: Past) -> None:
         group = message.options.concurrency_group if message.options is not None else ""
         name = group or self._service.group_of(message.method)
         limit = self._limits.get(name, self._limits[""])
         async with limit:
+            started_ns = time.perf_counter_ns()
             await self._service.execute_async(source, message)
+            self._note(past, time.perf_counter_ns() - started_ns)
 
     def send(self, source: Address, answer: Any) -> None:
-        """Answer with the others of this turn of the loop; under the lock."""
+        """Answer with the others of this turn of the loop if all that may run before its end is
+        known to be short, else at once; under the lock."""
         connection = self._service.core.peers.get(source)
         if connection is None:
             return
+        if not all(past.is_short for past in self._under_way):
+            self._send_all(connection, answer)
+            return
+        if time.monotonic() - self._sent_at > _HOLD_REPLIES_S:
+            self._cpu_mark_ns = time.thread_time_ns()
+            self._send_all(connection, answer)
+            return
+        self._is_holding = True
         connection.send(answer)
         if not self._is_flush_due:
             self._is_flush_due = True
@@ -211,8 +283,7 @@ class AsyncLoop(MainLoop):
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        with self._service.core.reactor.lock:
-            self._service.core.reactor.flush()
+        self._let_go()
 
     def push(self, item: Item) -> None:
         """Take a message; under the lock, on the loop's thread or on one that blocks in `get`."""

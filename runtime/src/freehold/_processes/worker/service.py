@@ -35,6 +35,7 @@ from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
 from freehold._processes.worker.leaving import Leaving
 from freehold._processes.worker.loops import MainLoop, ThreadedLoop
+from freehold._processes.worker.waiting import Waiting
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
 Attach = Callable[["WorkerCore", str], None]
@@ -112,7 +113,7 @@ class WorkerService:
         self.gpus: list[int] = list(start.gpus)
         self.assigned: Shape = ()
         """What the lease is of that this worker runs tasks for."""
-        self._is_blocked = 0
+        self.waiting = Waiting(self)
         self._running: dict[tuple[Address, int], Execution] = {}
         self._cancelled_early: deque[tuple[Address, int]] = deque(maxlen=64)
         self._must_end = False
@@ -138,7 +139,8 @@ class WorkerService:
         )
         core.limit(start.lineage_bytes, start.pending_bytes)
         core.running = self._running
-        core.on_blocked = self._on_blocked
+        core.on_blocked = self.waiting.on_blocked
+        core.on_await = self.waiting.on_await
         core.blocked_after_s = BLOCKED_AFTER_S
         core.job_id = start.cluster
         core.session_dir = start.sockets
@@ -197,7 +199,7 @@ class WorkerService:
         if self.leaving.reason:
             self.leaving.give_back(source, message.key)
             return
-        if self._is_blocked and self.actor is None and type(message) is m.Run:
+        if self.waiting.count and self.actor is None and type(message) is m.Run:
             # It crossed our return of what had not started; the running task may wait for it.
             self.core.owner.outbox.send(source, m.TasksReturned([message.key]), True)
             return
@@ -215,9 +217,12 @@ class WorkerService:
         self.leaving.leased_to(source)
 
     def _on_recall(self, source: Address, message: m.Recall, now: float) -> None:
-        self._return_unstarted(message.keys, source)
+        self.return_unstarted(message.keys, source)
 
-    def _return_unstarted(self, keys: list[int] | None, asked_by: Address | None = None) -> None:
+    def return_unstarted(
+        self, keys: list[int] | None = None, asked_by: Address | None = None
+    ) -> None:
+        """Give tasks that have not started, all or those of `keys`, back to their owners."""
         returned = self.loop.take_unstarted(keys)
         if asked_by is not None:
             returned.setdefault(asked_by, [])  # an empty answer ends the recall
@@ -285,23 +290,6 @@ class WorkerService:
         answer = m.TaskEvents(message.request, self.core.owner.address, os.getpid(), events, True)
         self.core.owner.outbox.send(source, answer, True)
 
-    # ---- waiting ---------------------------------------------------------------------------------
-
-    def _on_blocked(self, is_blocked: bool) -> None:
-        """A task here waits, or goes on: its CPU, and what was queued behind it, may serve
-        others."""
-        if not self._running:
-            return  # a thread that a task left behind
-        with self.core.reactor.lock:
-            self._is_blocked += 1 if is_blocked else -1
-            if is_blocked and self._is_blocked == 1:
-                if self.actor is None:
-                    self._return_unstarted(None)
-                self.core.owner.outbox.ask_node(m.Blocked(True))
-            elif not is_blocked and self._is_blocked == 0:
-                self.core.owner.outbox.ask_node(m.Blocked(False))
-            self.core.carry_out()
-
     # ---- running (without the lock) ----------------------------------------------------------
 
     def execute(self, source: Address, message: Any) -> None:
@@ -335,6 +323,8 @@ class WorkerService:
         result = function = None  # type: ignore[assignment]
         self.interrupts.running = None
         self._running.pop(place, None)
+        if self.waiting.count and not self._running:
+            self.waiting.on_idle()
         if timer is not None:
             timer.cancel()
         self._note(execution, answer)
@@ -415,6 +405,8 @@ class WorkerService:
             self.core.current.reset(token)
         result = None
         self._running.pop(place, None)
+        if self.waiting.count and not self._running:
+            self.waiting.on_idle()
         if timer is not None:
             timer.cancel()
         self._note(execution, answer)
@@ -470,7 +462,7 @@ class WorkerService:
 
     def _start_none(self) -> None:
         """It leaves: give back what waits here; an actor that it was to become is not started."""
-        self._return_unstarted(None)
+        self.return_unstarted(None)
         self.loop.queue.clear()
         self.leaving.announce()
         self.core.carry_out()
