@@ -54,6 +54,7 @@ class FakeContext:
 
     task_id = b"t" * 16
     task_name = "task"
+    function_name = "function"
     attempt = 1
     actor_id = b"a" * 16
     gpu_ids = [1, 3]
@@ -67,6 +68,7 @@ class FakeCore:
     def __init__(self, is_driver: bool = True, session_dir: Path | None = None) -> None:
         self.is_driver = is_driver
         self.namespace = "here"
+        self.cluster = "fake-cluster"
         self.job_id = "job"
         self.node_id = "f" * 32
         self.worker_id = "worker"

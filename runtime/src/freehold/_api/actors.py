@@ -7,6 +7,7 @@ from typing import Any
 from freehold._api import state
 from freehold._api.actor_handle import ActorHandle, rebuild_handle
 from freehold._api.option_checks import text
+from freehold.errors import ActorHandleNotFoundError
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -45,6 +46,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
     Raises:
         TypeError: it is no actor handle.
+        ActorHandleNotFoundError: its cluster has ended.
 
     Example:
         >>> @freehold.remote
@@ -65,7 +67,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
             f"cancel is for tasks"
         )
     if state.core is None:
-        actor.__freehold_ready__._refuse()
+        raise ActorHandleNotFoundError(actor_id=actor._actor_id.hex())
     state.attached("kill").kill_actor(actor._ref, no_restart)
 
 

@@ -24,6 +24,7 @@ class TaskContext(Protocol):
     """Where the calling thread is: which task, which actor, on what."""
 
     task_name: str
+    function_name: str
     attempt: int
     actor_id: bytes
     gpu_ids: list[int]

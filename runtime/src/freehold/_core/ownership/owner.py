@@ -329,7 +329,7 @@ class Owner:
         row = task.row
         task.lease = None
         if task.is_cancelled:
-            self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
+            self.fail(row, _cancelled(task), now)
         elif task.retries_left == 0:
             self.fail(row, error, now)
         else:
@@ -439,7 +439,7 @@ class Owner:
         if where is None:
             if task.actor is not None:
                 self.actors.withdraw(task)
-            self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
+            self.fail(row, _cancelled(task), now)
         else:
             task.retries_left = 0
             self.outbox.send(where, Cancel(row.key, force, recursive), True)
@@ -521,3 +521,7 @@ class Owner:
 
 def _lost(row: Row, reason: str) -> ObjectLostError:
     return ObjectLostError(object_id=row.object_id(0).hex(), reason=reason)
+
+
+def _cancelled(task: Task) -> TaskCancelledError:
+    return TaskCancelledError(task_id=task.row.task_id().hex(), task_name=task.name)

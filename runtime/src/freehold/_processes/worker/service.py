@@ -135,7 +135,7 @@ class WorkerService:
         core.running = self._running
         core.on_blocked = self._on_blocked
         core.blocked_after_s = BLOCKED_AFTER_S
-        core.job_id = start.cluster
+        core.job_id = start.cluster  # a cluster has one driver, and so one job
         core.session_dir = start.sockets
         core.namespace = start.namespace
         return core
@@ -226,6 +226,7 @@ class WorkerService:
                 self.loop.queue.remove(item)
                 execution = Execution(self.core, source, item[1])
                 execution.context.is_cancelled = True
+                execution.name = self._name_of(source, item[1])
                 answer = execution.error_reply(TaskCancelledError())
                 self.loop.send(source, answer)
                 return
@@ -288,6 +289,14 @@ class WorkerService:
             elif not is_blocked and self._is_blocked == 0:
                 self.core.owner.outbox.ask_node(m.Blocked(False))
             self.core.carry_out()
+
+    def _name_of(self, source: Address, message: Any) -> str:
+        """What a task that has not begun is called."""
+        if message.options is not None and message.options.name:
+            return str(message.options.name)
+        if self.actor is not None:
+            return f"{self.actor.options.class_name}.{message.method}"
+        return self.names.get((source, message.function), "")
 
     # ---- running (without the lock) ----------------------------------------------------------
 
@@ -358,8 +367,9 @@ class WorkerService:
             return method
         place = (execution.source, message.function)  # type: ignore[union-attr]
         options = message.options
-        execution.name = options.name if options is not None else self.names[place]
         context = execution.context
+        context.function_name = self.names[place]
+        execution.name = options.name if options is not None else context.function_name
         context.task_name = execution.name
         context.assigned = self.assigned
         context.gpu_ids = self.gpus
