@@ -170,7 +170,7 @@ class FakeCore:
         actor, info = next(iter(self.infos.items()))
         return self.refs[actor], info
 
-    def list_actors(self, namespace: str | None) -> list[ActorInfo]:
+    def list_actors(self, namespace: str | None, timeout_s: float | None = None) -> list[ActorInfo]:
         found = self.infos.values()
         return [i for i in found if namespace is None or i.options.namespace == namespace]
 
@@ -239,7 +239,7 @@ class FakeCore:
 
     # ---- the cluster ---------------------------------------------------------------------------
 
-    def nodes(self) -> list[NodeInfo]:
+    def nodes(self, timeout_s: float | None = None) -> list[NodeInfo]:
         total = {"CPU": 20_000, "spice": 5_000}
         free = {"CPU": 10_000, "spice": 0}
         alive = NodeInfo("f" * 32, 1, total, free, is_head=True, hostname="box", pid=7)
@@ -253,7 +253,7 @@ class FakeCore:
         self.envs.append((dict(env_vars), working_dir))
         return f"env{len(self.envs)}"
 
-    def task_events(self) -> list[tuple[int, str, str, str, str]]:
+    def task_events(self, timeout_s: float = 10.0) -> list[tuple[int, str, str, str, str]]:
         return self.events
 
     def shutdown(self) -> None:

@@ -145,9 +145,13 @@ class ClusterCore(OwnerCore):
             )
         return self._handle_of(answer.info), answer.info
 
-    def list_actors(self, namespace: str | None) -> list[m.ActorInfo]:
+    def list_actors(
+        self, namespace: str | None, timeout_s: float | None = None
+    ) -> list[m.ActorInfo]:
         """See `Core.list_actors`."""
-        answer: m.ActorList = self.requests.ask(lambda number: m.ListActors(number, namespace))
+        answer: m.ActorList = self.requests.ask(
+            lambda number: m.ListActors(number, namespace), timeout_s
+        )
         return answer.actors
 
     def kill_actor(self, actor: ObjectRef[Any], no_restart: bool) -> None:
@@ -177,9 +181,9 @@ class ClusterCore(OwnerCore):
 
     # ---- the cluster ---------------------------------------------------------------------------
 
-    def nodes(self) -> list[m.NodeInfo]:
+    def nodes(self, timeout_s: float | None = None) -> list[m.NodeInfo]:
         """See `Core.nodes`."""
-        answer: m.ClusterReply = self.requests.ask(m.ClusterQuery)
+        answer: m.ClusterReply = self.requests.ask(m.ClusterQuery, timeout_s)
         return answer.nodes
 
     def context(self) -> Context | None:
@@ -203,9 +207,9 @@ class ClusterCore(OwnerCore):
             lines += answer.lines
         return "\n".join(lines)
 
-    def task_events(self) -> list[tuple[int, str, str, str, str]]:
+    def task_events(self, timeout_s: float = 10.0) -> list[tuple[int, str, str, str, str]]:
         """See `Core.task_events`."""
-        answer: m.TaskEvents = self.requests.ask(m.TaskEventsWanted, timeout_s=10.0)
+        answer: m.TaskEvents = self.requests.ask(m.TaskEventsWanted, timeout_s)
         with self.reactor.lock:
             pending = [
                 (
