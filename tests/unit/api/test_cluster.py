@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.api.fake_core import FakeContext, FakeCore
 
 import freehold
+from freehold.errors import NotSupportedYetError
 from freehold.util import state as states
 from freehold.util.named_actors import list_named_actors
 
@@ -102,7 +104,7 @@ def test_lists_take_rays_arguments_and_refuse_what_is_not_there(core: FakeCore) 
     for listing in (states.list_actors, states.list_tasks, states.list_nodes):
         with pytest.raises(NotSupportedYetError, match=r"address='http://elsewhere'"):
             listing(address="http://elsewhere")
-        with pytest.raises(ValueError, match="timeout of list_.* must be more than 0"):
+        with pytest.raises(ValueError, match=r"timeout of list_.* must be more than 0"):
             listing(timeout=0)
     for listing in (states.list_tasks, states.list_nodes):
         with pytest.raises(NotSupportedYetError, match=r"detail=True"):
