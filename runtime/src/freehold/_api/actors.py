@@ -66,9 +66,10 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
             f"kill takes an actor handle, not {type(actor).__name__} {actor!r:.80}; "
             f"cancel is for tasks"
         )
-    if state.core is None:
+    core = state.core
+    if core is None:
         raise ActorHandleNotFoundError(actor_id=actor._actor_id.hex())
-    state.attached("kill").kill_actor(actor._ref, no_restart)
+    core.kill_actor(actor._ref, no_restart)
 
 
 def exit_actor() -> Any:
