@@ -58,7 +58,7 @@ def runs(path: str) -> int:
 def test_a_lost_primary_is_made_again(two: LocalCluster, tmp_path: Path) -> None:
     path = str(tmp_path / "runs")
     ref = count_and_make.options(resources=FAR).remote(path, 7)
-    freehold.wait([ref], timeout=20)
+    freehold.wait([ref], timeout=20, fetch_local=False)
     lose_far(two)
     assert int(freehold.get(ref, timeout=30)[0]) == 7
     assert runs(path) == 2
@@ -70,7 +70,7 @@ def test_lost_arguments_are_made_again_first(two: LocalCluster, tmp_path: Path) 
     a = task.remote(paths[0], 1)
     b = task.remote(paths[1], 2, a)
     c = task.remote(paths[2], 3, b, a)
-    freehold.wait([c], timeout=20)
+    freehold.wait([c], timeout=20, fetch_local=False)
     del a, b
     gc.collect()
     lose_far(two)
@@ -81,7 +81,7 @@ def test_lost_arguments_are_made_again_first(two: LocalCluster, tmp_path: Path) 
 def test_a_task_gets_its_lost_argument_made_again(two: LocalCluster, tmp_path: Path) -> None:
     path = str(tmp_path / "runs")
     ref = count_and_make.options(resources=FAR).remote(path, 5)
-    freehold.wait([ref], timeout=20)
+    freehold.wait([ref], timeout=20, fetch_local=False)
     lose_far(two)
 
     @freehold.remote
@@ -115,7 +115,7 @@ def test_small_results_are_not_lost(two: LocalCluster, tmp_path: Path) -> None:
         return "small"
 
     ref = small.remote()
-    freehold.wait([ref], timeout=20)
+    freehold.wait([ref], timeout=20, fetch_local=False)
     os.unlink(path)
     lose_far(two)
     assert freehold.get(ref, timeout=20) == "small"
@@ -153,7 +153,7 @@ def test_what_cannot_be_made_again_says_why(two: LocalCluster, tmp_path: Path) -
     once = count_and_make.options(resources=FAR, max_retries=0).remote(path, 1)
     maker = Maker.remote()
     of_actor = maker.make.remote()
-    freehold.wait([once, of_actor], num_returns=2, timeout=20)
+    freehold.wait([once, of_actor], num_returns=2, timeout=20, fetch_local=False)
     lose_far(two)
     for ref in (once, of_actor):
         with pytest.raises(ObjectReconstructionFailedError, match=r"put\(\).*actor.*max_retries=0"):
@@ -185,7 +185,7 @@ def test_outputs_of_a_task_are_lost_and_made_together(two: LocalCluster, tmp_pat
         return np.full(BIG, 1), "small", np.full(BIG, 3)
 
     refs = three.remote()
-    freehold.wait(refs, num_returns=3, timeout=20)
+    freehold.wait(refs, num_returns=3, timeout=20, fetch_local=False)
     lose_far(two)
     found = freehold.get(refs, timeout=30)
     assert (found[0][0], found[1], found[2][0]) == (1, "small", 3)
@@ -198,7 +198,7 @@ def test_packed_outputs_are_made_again(two: LocalCluster) -> None:
         return [np.full(1000, i) for i in range(40)]
 
     refs = many.remote()
-    freehold.wait(refs, num_returns=40, timeout=20)
+    freehold.wait(refs, num_returns=40, timeout=20, fetch_local=False)
     lose_far(two)
     assert [int(array[0]) for array in freehold.get(refs, timeout=30)] == list(range(40))
 
@@ -212,7 +212,7 @@ def test_past_the_lineage_budget_the_loss_names_it() -> None:
 
     with start_cluster(2, num_cpus=2, lineage_bytes=1000) as two:
         refs = [make.remote(padding), make.remote(padding, [freehold.put(1)])]
-        freehold.wait(refs, num_returns=2, timeout=20)
+        freehold.wait(refs, num_returns=2, timeout=20, fetch_local=False)
         lose_far(two)
         for ref in refs:
             with pytest.raises(ObjectReconstructionFailedLineageEvictedError, match="1000 bytes"):
@@ -232,7 +232,7 @@ def test_a_borrower_gets_what_was_made_again(two: LocalCluster, tmp_path: Path) 
 
     borrower = Borrower.options(resources={"near": 1}).remote()
     ref = count_and_make.options(resources=FAR).remote(path, 4)
-    freehold.wait([ref], timeout=20)
+    freehold.wait([ref], timeout=20, fetch_local=False)
     freehold.get(borrower.hold.remote([ref]), timeout=20)
     lose_far(two)
     assert freehold.get(borrower.first.remote(), timeout=40) == 4
@@ -256,7 +256,7 @@ def test_lineage_ends_with_the_last_reference(nodes: int, tmp_path: Path) -> Non
         refs = [task.remote(path, 0)]
         for i in range(10):
             refs.append(task.remote(path, i, refs[-1]))
-        freehold.wait(refs, num_returns=len(refs), timeout=20)
+        freehold.wait(refs, num_returns=len(refs), timeout=20, fetch_local=False)
         table = state.require().owner.table  # type: ignore[attr-defined]
         assert table.lineage_bytes > 0
         del refs

@@ -34,6 +34,7 @@ nothing, logs nothing, and every class survives pickling with its message and it
     │     └─ ObjectReconstructionFailedLineageEvictedError
     ├─ ObjectStoreFullError, OutOfDiskError, PlasmaObjectNotAvailable
     ├─ SerializationError*                cannot be pickled, names the attribute
+    │  └─ DeserializationError*           … a result cannot be unpickled here
     ├─ UnserializableException            an exception that cannot be unpickled here
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
     ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
@@ -68,6 +69,7 @@ from freehold._errors.base import (
 )
 from freehold._errors.objects import (
     CrossLanguageError,
+    DeserializationError,
     GetTimeoutError,
     ObjectFetchTimedOutError,
     ObjectFreedError,
@@ -125,6 +127,7 @@ __all__ = [
     "AuthenticationError",
     "ClusterDiedError",
     "CrossLanguageError",
+    "DeserializationError",
     "ForkedProcessError",
     "FreeholdError",
     "FreeholdSystemError",

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.actors.kit import THERE, Gate, Recorder, kill_process
 
 import freehold
-from freehold.exceptions import ActorDiedError, ActorUnavailableError
+from freehold.exceptions import ActorAlreadyExistsError, ActorDiedError, ActorUnavailableError
 from freehold.testing import LocalCluster, eventually
 from freehold.util import list_named_actors
 
@@ -40,8 +40,10 @@ def test_a_named_actor_is_found_everywhere(clean: LocalCluster) -> None:
 def test_a_taken_name_is_refused_and_the_actor_goes_on(clean: LocalCluster) -> None:
     actor = Recorder.options(name="taken").remote()
     freehold.get(actor.add.remote(1))
-    with pytest.raises(ValueError, match=r"'taken'.*get_if_exists"):
+    with pytest.raises(ActorAlreadyExistsError, match=r"'taken'.*get_if_exists") as caught:
         Recorder.options(name="taken").remote()
+    assert isinstance(caught.value, ValueError)
+    assert (caught.value.actor_name, bool(caught.value.namespace)) == ("taken", True)
     assert freehold.get(actor.all.remote()) == [1]
 
 

@@ -11,7 +11,11 @@ import pytest
 from tests.integration.actors.kit import THERE, Recorder, after_file, kill_process
 
 import freehold
-from freehold.exceptions import ActorDiedError, NotSupportedYetError, PendingCallsLimitExceeded
+from freehold.exceptions import (
+    ActorUnschedulableError,
+    NotSupportedYetError,
+    PendingCallsLimitExceeded,
+)
 from freehold.testing import LocalCluster, eventually
 from freehold.util import ActorPool
 from freehold.util.queue import Empty, Full, Queue
@@ -267,15 +271,61 @@ def test_assigned_resources(clean: LocalCluster) -> None:
 
 def test_an_infeasible_actor_says_what_is_lacking(clean: LocalCluster) -> None:
     actor = Recorder.options(num_cpus=1000).remote()
-    with pytest.raises(
-        (ActorDiedError, freehold.exceptions.ActorUnschedulableError), match="CPU: 1000 needed"
-    ):
+    with pytest.raises(ActorUnschedulableError, match="CPU: 1000 needed") as caught:
         freehold.get(actor.add.remote(1), timeout=20)
+    assert caught.value.actor_id == actor._actor_id.hex()
+    with pytest.raises(ActorUnschedulableError, match=r"actor Recorder .* is infeasible"):
+        freehold.get(actor.add.remote(2), timeout=20)  # a call made after it is known, too
     odd = Recorder.options(resources={"moonstone": 1}).remote()
-    with pytest.raises(
-        (ActorDiedError, freehold.exceptions.ActorUnschedulableError), match="moonstone"
-    ):
+    with pytest.raises(ActorUnschedulableError, match="moonstone"):
         freehold.get(odd.add.remote(1), timeout=20)
+
+
+def test_a_call_of_an_actor_that_waits_for_room_explains_what_each_node_lacks(
+    clean: LocalCluster,
+) -> None:
+    holder = Recorder.options(resources={"there": 60}).remote()
+    freehold.get(holder.add.remote(1), timeout=20)
+    waiting = Recorder.options(resources={"there": 60}, name="waits").remote()
+    ref = waiting.add.remote(1)
+    behind = waiting.add.remote(2)
+    by_name = freehold.get_actor("waits").add.remote(3)
+    for call in (ref, behind, by_name):
+        said = eventually(lambda call=call: _lacking(freehold.explain(call)), timeout_s=20)  # type: ignore[misc]
+        assert "lacks there (needs 60, has 40 free of 100)" in said
+        assert "is pending" in said
+        assert len([line for line in said.splitlines() if line.startswith("node ")]) == len(
+            [node for node in freehold.nodes() if node["Alive"]]
+        )
+    assert "waits here behind 1 calls" in freehold.explain(behind)
+    assert "actor Recorder" in freehold.explain(ref)
+    freehold.kill(holder)
+    assert freehold.get(ref, timeout=20) == 1
+
+
+def _lacking(said: str) -> str:
+    return said if "has 40 free of 100" in said else ""
+
+
+def test_a_call_of_a_living_actor_explains_whether_it_runs_or_waits(
+    clean: LocalCluster, tmp_path: Path
+) -> None:
+    actor = Recorder.remote()
+    freehold.get(actor.add.remote(1), timeout=20)
+    go = tmp_path / "go"
+    first = actor.wait_for_file.remote(str(go))
+    second = actor.add.remote(2)
+    third = actor.add.options(name="third").remote(3)
+    late = actor.add.remote(first)
+    assert "Recorder.wait_for_file was sent to actor Recorder" in freehold.explain(first)
+    assert "runs there" in freehold.explain(first)
+    assert "waits there behind 1 calls" in freehold.explain(second)
+    assert "its call third" in freehold.explain(third)
+    assert "waits there behind 2 calls" in freehold.explain(third)
+    assert "waits for 1 arguments" in freehold.explain(late)
+    go.touch()
+    freehold.get([first, second, third, late], timeout=20)
+    assert freehold.explain(third).endswith("is ready")
 
 
 # ---- util --------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class FakeContext:
 
     task_id = b"t" * 16
     task_name = "task"
+    function_name = "function"
     attempt = 1
     actor_id = b"a" * 16
     gpu_ids = [1, 3]
@@ -67,6 +68,7 @@ class FakeCore:
     def __init__(self, is_driver: bool = True, session_dir: Path | None = None) -> None:
         self.is_driver = is_driver
         self.namespace = "here"
+        self.cluster = "fake-cluster"
         self.job_id = "job"
         self.node_id = "f" * 32
         self.worker_id = "worker"
@@ -168,7 +170,7 @@ class FakeCore:
         actor, info = next(iter(self.infos.items()))
         return self.refs[actor], info
 
-    def list_actors(self, namespace: str | None) -> list[ActorInfo]:
+    def list_actors(self, namespace: str | None, timeout_s: float | None = None) -> list[ActorInfo]:
         found = self.infos.values()
         return [i for i in found if namespace is None or i.options.namespace == namespace]
 
@@ -237,7 +239,7 @@ class FakeCore:
 
     # ---- the cluster ---------------------------------------------------------------------------
 
-    def nodes(self) -> list[NodeInfo]:
+    def nodes(self, timeout_s: float | None = None) -> list[NodeInfo]:
         total = {"CPU": 20_000, "spice": 5_000}
         free = {"CPU": 10_000, "spice": 0}
         alive = NodeInfo("f" * 32, 1, total, free, is_head=True, hostname="box", pid=7)
@@ -251,7 +253,7 @@ class FakeCore:
         self.envs.append((dict(env_vars), working_dir))
         return f"env{len(self.envs)}"
 
-    def task_events(self) -> list[tuple[int, str, str, str, str]]:
+    def task_events(self, timeout_s: float = 10.0) -> list[tuple[int, str, str, str, str]]:
         return self.events
 
     def shutdown(self) -> None:

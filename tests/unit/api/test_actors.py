@@ -18,7 +18,11 @@ import freehold
 from freehold._api import state
 from freehold._io.serialization import dumps, loads
 from freehold.actor import ActorHandle, ActorMethod, exit_actor
-from freehold.errors import NotSupportedYetError, StaleReferenceError
+from freehold.errors import (
+    ActorHandleNotFoundError,
+    NotSupportedYetError,
+    StaleReferenceError,
+)
 
 
 class Base:
@@ -112,7 +116,7 @@ def test_methods_options(core: FakeCore) -> None:
     counter = Counter.options(max_task_retries=2).remote()
     counter.add.remote()
     assert core.last("call")[-1].max_retries == 2
-    assert core.last("call")[-1].name == "Counter.add"
+    assert core.last("call")[-1].name == ""  # the class and the method, which both ends know
     counter.both.remote()
     assert (core.last("call")[-1].max_retries, core.last("call")[-1].num_returns) == (5, 2)
     counter.add.options(name="n", timeout_s=3, max_task_retries=0).remote()
@@ -302,9 +306,27 @@ def test_exit_actor_is_for_actors(core: FakeCore) -> None:
 def test_handle_outlives_its_cluster_as_a_stale_one(core: FakeCore) -> None:
     counter = Counter.remote()
     state.set_core(None)
-    for call in (counter.add.remote, lambda: freehold.kill(counter)):
-        with pytest.raises(StaleReferenceError, match="do not outlive shutdown"):
-            call()
+    with pytest.raises(StaleReferenceError, match="of cluster fake-cluster, which is gone"):
+        counter.add.remote()
+    with pytest.raises(ActorHandleNotFoundError, match="do not outlive shutdown") as caught:
+        freehold.kill(counter)
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.actor_id == counter._actor_id.hex()
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ("async def __init__(self): self.n = 1", "it is async"),
+        ("def __init__(self): yield", "it is a generator"),
+        ("async def __init__(self): yield", "it is async"),
+    ],
+)
+def test_constructor_that_python_would_never_run_is_refused(declared: str, says: str) -> None:
+    made: dict[str, Any] = {}
+    exec(f"class Late:\n    {declared}\n    def m(self): return self.n\n", made)
+    with pytest.raises(TypeError, match=f"Late has an __init__ .*{says}"):
+        freehold.remote(made["Late"])
 
 
 def test_handle_lists_its_methods(core: FakeCore) -> None:

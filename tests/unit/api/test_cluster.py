@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.api.fake_core import FakeContext, FakeCore
 
 import freehold
+from freehold.errors import NotSupportedYetError
 from freehold.util import state as states
 from freehold.util.named_actors import list_named_actors
 
@@ -94,6 +96,29 @@ def test_timeline_has_an_event_a_run(core: FakeCore, tmp_path: Path) -> None:
     ]
     assert freehold.timeline(str(tmp_path / "trace.json")) is None
     assert json.loads((tmp_path / "trace.json").read_text()) == events
+
+
+def test_lists_take_rays_arguments_and_refuse_what_is_not_there(core: FakeCore) -> None:
+    states.list_actors("auto", [("state", "=", "ALIVE")], 10, 5)
+    assert states.list_nodes(None, None, 1)
+    for listing in (states.list_actors, states.list_tasks, states.list_nodes):
+        with pytest.raises(NotSupportedYetError, match=r"address='http://elsewhere'"):
+            listing(address="http://elsewhere")
+        with pytest.raises(ValueError, match=r"timeout of list_.* must be more than 0"):
+            listing(timeout=0)
+    for listing in (states.list_tasks, states.list_nodes):
+        with pytest.raises(NotSupportedYetError, match=r"detail=True"):
+            listing(detail=True)
+
+
+def test_lists_wait_no_longer_than_they_are_told(core: FakeCore) -> None:
+    asked: list[Any] = []
+    core.nodes = lambda timeout_s=None: asked.append(timeout_s) or []  # type: ignore[method-assign,func-returns-value]
+    core.list_actors = lambda _ns, timeout_s=None: asked.append(timeout_s) or []  # type: ignore[method-assign,func-returns-value,misc]
+    core.task_events = lambda timeout_s=10.0: asked.append(timeout_s) or []  # type: ignore[method-assign,func-returns-value]
+    for listing in (states.list_nodes, states.list_actors, states.list_tasks):
+        assert listing(timeout=7) == []
+    assert asked == [7, 7, 7]
 
 
 def test_list_actors_and_names(core: FakeCore) -> None:

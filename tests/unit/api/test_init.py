@@ -61,6 +61,9 @@ def test_with_block_ends_the_cluster(requests: list[Any]) -> None:
     assert core.is_down
     assert not freehold.is_initialized()
     freehold.shutdown()
+    freehold.init()
+    freehold.shutdown(wait_for_processes=True)  # Ray's argument: it waits anyway
+    assert not freehold.is_initialized()
 
 
 def test_cluster_ends_also_when_shutdown_fails(requests: list[Any]) -> None:

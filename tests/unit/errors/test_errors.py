@@ -36,7 +36,7 @@ def declared_fields(cls: type) -> dict[str, str]:
 
 
 def realistic(kind: str) -> Any:
-    samples: dict[str, Any] = {"str": "b7{}e%s", "int": 417, "float": 1.25}
+    samples: dict[str, Any] = {"str": "b7{}e%s", "int": 417, "float": 1.25, "bool": True}
     samples |= {"int | None": 9, "str | None": "SIGSEGV", "tuple[str, ...]": ("one", "two {x}")}
     samples |= {
         "BaseException | None": KeyError("k"),

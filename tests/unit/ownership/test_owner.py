@@ -20,10 +20,15 @@ from tests.unit.ownership.owners import (
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
+from freehold._core.limits import RECONSTRUCTION_ATTEMPTS
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.row import FAILED, LOST, PENDING, READY
-from freehold.errors import TaskCancelledError, WorkerCrashedError
+from freehold.errors import (
+    ObjectReconstructionFailedMaxAttemptsExceededError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 
 CRASH = m.ExitCause(None, 9)
 
@@ -179,6 +184,32 @@ def test_an_idle_lease_goes_on_after_an_assignment_came_to_nothing(owner: Owner)
 def test_an_answer_that_nobody_waits_for_gives_back_what_came_with_it(owner: Owner) -> None:
     run_one(owner, m.Run(7, 0, 0, b"", 0), outputs=[m.Output(location=location(9))])
     assert [message.segment for message in said(owner, m.RangeReleased)] == [9]
+
+
+def test_a_value_that_is_lost_again_and_again_is_given_up_after_its_attempts(owner: Owner) -> None:
+    ref = stored_task(owner)
+    for attempt in range(1, RECONSTRUCTION_ATTEMPTS + 1):
+        owner.recovery.unreadable(ref._row, 0, location(attempt))
+        owner.await_row(ref._row, object(), 0.0)
+        [run] = said(owner, m.Run)
+        run_one(owner, run, outputs=[m.Output(location=location(attempt + 1))])
+        assert ref._row.state == READY
+    owner.recovery.unreadable(ref._row, 0, location(RECONSTRUCTION_ATTEMPTS + 1))
+    owner.await_row(ref._row, object(), 0.0)
+    assert said(owner, m.Run) == []
+    assert ref._row.state == FAILED
+    error = ref._row.value
+    assert type(error) is ObjectReconstructionFailedMaxAttemptsExceededError
+    assert (error.attempts, error.object_id) == (RECONSTRUCTION_ATTEMPTS, ref.hex())
+    assert "lost after 3 attempts" in str(error)
+
+
+def test_a_cancelled_task_says_its_own_name_or_its_functions(owner: Owner) -> None:
+    for options, name in ({"name": "len"}, "len"), ({"name": "nick"}, "nick"):
+        ref = submit(owner, **options)[0]
+        owner.cancel(ref._row, False, True, 0.0)
+        assert type(ref._row.value) is TaskCancelledError
+        assert f"task {name} (" in str(ref._row.value)
 
 
 def test_a_lost_output_is_made_again(owner: Owner) -> None:

@@ -247,6 +247,25 @@ def test_a_range_being_read_keeps_its_memory_until_the_last_read_ends() -> None:
     assert store.machine.snapshot().ignored_events == 1
 
 
+def test_a_part_of_a_range_can_be_read_while_the_range_is_there() -> None:
+    store = Store()
+    granted = store.store(PAGE)
+    name = (granted.segment, granted.offset + 64)
+    assert store(ReadStarted(*name)) == []
+    store(RangeReleased(granted.segment, granted.offset, PAGE))
+    assert store.in_use == PAGE
+    assert store(ReadStarted(*name)) == [RefuseRead(*name)]
+    store(ReadFinished(*name))
+    assert store.in_use == 0
+
+
+def test_no_part_of_a_range_ends_behind_it() -> None:
+    store = Store()
+    granted = store.store(PAGE)
+    behind = (granted.segment, granted.offset + PAGE)
+    assert store(ReadStarted(*behind)) == [RefuseRead(*behind)]
+
+
 def test_a_read_may_come_before_the_seal_but_not_after_an_early_release() -> None:
     store = Store()
     granted = store.create(PAGE)

@@ -83,7 +83,8 @@ class ActorClass(Generic[T]):
 
         Raises:
             TypeError: the constructor does not take these arguments.
-            ValueError: the name is taken, and `get_if_exists` is not set.
+            ActorAlreadyExistsError (a ValueError): the name is taken, and `get_if_exists` is not
+                set.
             SerializationError: the class or an argument cannot be pickled.
 
         Example:
@@ -209,7 +210,7 @@ def make_actor_class(cls: type[T], options: opts.Options) -> ActorClass[T]:
     """Decorate a class.
 
     Raises:
-        ValueError, TypeError: an option is wrong.
+        ValueError, TypeError: an option is wrong, or `__init__` is async.
     """
     return ActorClass(cls, _checked(cls, opts.check(KIND, options)))
 
@@ -217,6 +218,13 @@ def make_actor_class(cls: type[T], options: opts.Options) -> ActorClass[T]:
 def _checked(cls: type, options: opts.Options) -> opts.Options:
     """Check what the options and the class say together."""
     name = cls.__qualname__
+    kind = code_flags(getattr(cls, "__init__"))  # noqa: B009 - cls.__init__ is unsound to mypy
+    if kind & (COROUTINE | GENERATOR | ASYNC_GENERATOR):
+        raise TypeError(
+            f"actor class {name} has an __init__ that Python would never run: it is "
+            f"{'a generator' if kind & GENERATOR else 'async'}; make it a plain method, and await "
+            "what it needs in an async method that callers call first"
+        )
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError(f"get_if_exists of actor class {name} needs a name to look for")
     groups = list(options.get("concurrency_groups") or ())

@@ -138,7 +138,8 @@ class ActorMethod:
             )
 
     def _refuse(self) -> NoReturn:
-        raise StaleReferenceError(object_id=self._ref.hex(), cluster="of the handle")
+        cluster = self._ref._row.table.host.cluster
+        raise StaleReferenceError(object_id=self._ref.hex(), cluster=cluster)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(

@@ -7,6 +7,7 @@ from typing import Any
 from freehold._api import state
 from freehold._api.actor_handle import ActorHandle, rebuild_handle
 from freehold._api.option_checks import text
+from freehold.errors import ActorHandleNotFoundError
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -45,6 +46,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
     Raises:
         TypeError: it is no actor handle.
+        ActorHandleNotFoundError: its cluster has ended.
 
     Example:
         >>> @freehold.remote
@@ -64,9 +66,10 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
             f"kill takes an actor handle, not {type(actor).__name__} {actor!r:.80}; "
             f"cancel is for tasks"
         )
-    if state.core is None:
-        actor.__freehold_ready__._refuse()
-    state.attached("kill").kill_actor(actor._ref, no_restart)
+    core = state.core
+    if core is None:
+        raise ActorHandleNotFoundError(actor_id=actor._actor_id.hex())
+    core.kill_actor(actor._ref, no_restart)
 
 
 def exit_actor() -> Any:

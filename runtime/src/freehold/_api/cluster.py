@@ -24,6 +24,11 @@ def nodes() -> list[dict[str, Any]]:
         >>> [node["Alive"] for node in freehold.nodes()]
         [True]
     """
+    return node_records(None)
+
+
+def node_records(timeout_s: float | None) -> list[dict[str, Any]]:
+    """What `nodes` returns; raises if it takes longer than `timeout_s`."""
     return [
         {
             "NodeID": node.node,
@@ -43,7 +48,7 @@ def nodes() -> list[dict[str, Any]]:
                 "pinned_replicas": node.store_pinned_bytes,
             },
         }
-        for node in state.require().nodes()
+        for node in state.require().nodes(timeout_s)
     ]
 
 
@@ -86,7 +91,8 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
         filename: where to write it as JSON; None returns it.
 
     Returns:
-        The events, or None when written to a file. Each process keeps its last 10,000.
+        The events, or None when written to a file. Each process keeps those of its
+        last 2,000 tasks.
 
     Example:
         >>> isinstance(freehold.timeline(), list)

@@ -58,14 +58,14 @@ class Handled:
             method = self.meta.methods.get(name)
             if method is None:
                 return None
-            found = method.shape, self._options(name, method)
+            found = method.shape, self._options(method)
             self._calls[name] = found
         return found
 
-    def _options(self, name: str, method: MethodMeta) -> TaskOptions:
+    def _options(self, method: MethodMeta) -> TaskOptions:
         retries = method.max_task_retries
         return TaskOptions(
-            name=method.name or f"{self.meta.class_name}.{name}",
+            name=method.name,  # "" for the class's and the method's, which both ends know
             num_returns=method.num_returns,
             max_retries=self.meta.max_task_retries if retries is None else retries,
             retry_exceptions=method.retry_exceptions,

@@ -226,10 +226,13 @@ def auto_init() -> None:
     init(ignore_reinit_error=True)
 
 
-def shutdown(_exiting_interpreter: bool = False) -> None:
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """End the cluster: its processes are gone when this returns, its references are worthless.
 
     Without a cluster it does nothing. At the end of the program it is called by itself.
+
+    Args:
+        wait_for_processes: Ray's, for programs that set it: it waits for them either way.
 
     Raises:
         RuntimeError: called in a task or an actor; a cluster is ended by its driver.

@@ -83,6 +83,7 @@ def get(object_refs: Any, *, timeout: float | None = None, return_exceptions: bo
         TypeError: something else than references was given.
         GetTimeoutError: the time passed; the tasks go on.
         TaskError: the function raised. It is also an instance of what it raised.
+        DeserializationError: the value is here and cannot be unpickled.
         FreeholdError: the worker died, the object was lost, the task was cancelled, …
 
     Example:
@@ -129,7 +130,9 @@ def wait(
         ray_waitables: references, each once.
         num_returns: how many to wait for.
         timeout: seconds to wait at the most; 0 looks and does not wait. None waits without end.
-        fetch_local: also wait for the values to be on this node.
+        fetch_local: have stored values of other nodes brought here as soon as they are ready, and
+            count a reference as ready only when its value is here. It stays for a while without
+            being read (setting `replica_keep_s`). False only asks whether it is anywhere.
         separate_failures: tell those that failed from those that have a value, without fetching it.
 
     Returns:
@@ -140,6 +143,7 @@ def wait(
     Raises:
         TypeError: something else than a list of references was given.
         ValueError: a reference twice, or `num_returns` out of range.
+        StaleReferenceError: a reference is of a cluster that has ended.
 
     Example:
         >>> @freehold.remote
@@ -272,4 +276,4 @@ def _shown(value: Any) -> str:
 
 
 def _stale(ref: ObjectRef[Any]) -> NoReturn:
-    raise StaleReferenceError(object_id=ref.hex(), cluster="of the reference")
+    raise StaleReferenceError(object_id=ref.hex(), cluster=ref._row.table.host.cluster)

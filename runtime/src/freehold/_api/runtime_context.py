@@ -61,8 +61,9 @@ class RuntimeContext:
         return here.task_name if here else None
 
     def get_task_function_name(self) -> str | None:
-        """The same as `get_task_name`, which an option may have changed."""
-        return self.get_task_name()
+        """The name of the task's function or method, whatever `.options(name=…)` said."""
+        here = self._here()
+        return here.function_name if here else None
 
     def get_attempt_number(self) -> int:
         """Which attempt of the task this is: 0, and one more for each retry."""

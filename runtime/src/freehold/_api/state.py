@@ -1,8 +1,8 @@
 """The core that this process is attached to, and the environment its children inherit.
 
 `init` sets it in a driver, the worker's start in a worker. The hot paths read `state.core` and
-compare; everyone else asks `require` (which starts a cluster, as Ray does) or `attached` (which
-does not). After a `fork` the child's core answers every call with `ForkedProcessError`.
+compare; everyone else asks `require`, which starts a cluster, as Ray does. After a `fork` the
+child's core answers every call with `ForkedProcessError`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from freehold.errors import ForkedProcessError, NotInitializedError
+from freehold.errors import ForkedProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,15 +90,4 @@ def require() -> Core:
 
         auto_init()
     assert core is not None
-    return core
-
-
-def attached(call: str) -> Core:
-    """The current core.
-
-    Raises:
-        NotInitializedError: there is none.
-    """
-    if core is None:
-        raise NotInitializedError(call=call)
     return core

@@ -24,6 +24,7 @@ class TaskContext(Protocol):
     """Where the calling thread is: which task, which actor, on what."""
 
     task_name: str
+    function_name: str
     attempt: int
     actor_id: bytes
     gpu_ids: list[int]
@@ -60,7 +61,7 @@ class Core(Protocol):
         """Make an actor: its counted handle reference; `ActorInfo` if it existed already.
 
         Raises:
-            ValueError: the name is taken.
+            ActorAlreadyExistsError: the name is taken.
         """
 
     def call_actor(
@@ -87,8 +88,8 @@ class Core(Protocol):
             RuntimeError: it is none.
         """
 
-    def list_actors(self, namespace: str | None) -> list[ActorInfo]:
-        """Actors of a namespace or of all."""
+    def list_actors(self, namespace: str | None, timeout_s: float | None = None) -> list[ActorInfo]:
+        """Actors of a namespace or of all; as the next two within `timeout_s`, or it raises."""
 
     def kill_actor(self, actor: ObjectRef[Any], no_restart: bool) -> None: ...
 
@@ -117,14 +118,14 @@ class Core(Protocol):
 
     def explain(self, ref: ObjectRef[Any]) -> str: ...
 
-    def nodes(self) -> list[NodeInfo]: ...
+    def nodes(self, timeout_s: float | None = None) -> list[NodeInfo]: ...
 
     def context(self) -> TaskContext | None: ...
 
     def prepare_env(self, env_vars: dict[str, str], working_dir: str) -> str:
         """Make a runtime environment known to the cluster; its hash, for `TaskOptions.env`."""
 
-    def task_events(self) -> list[tuple[int, str, str, str, str]]:
+    def task_events(self, timeout_s: float = 10.0) -> list[tuple[int, str, str, str, str]]:
         """The task events of all processes, oldest first."""
 
     def shutdown(self) -> None: ...

@@ -77,6 +77,9 @@ PENDING_PROGRESS_S = 60.0
 """A submit that waits for pending tasks to let go of memory gives up when none does for this
 long."""
 
+FETCHED_VALUES = 10_000
+"""Values of other nodes that a process remembers to have brought here: 0.2 KiB each."""
+
 TASK_EVENTS = 2_000
 """Tasks that a process keeps the events of: a quarter of a kilobyte each, and a worker is small."""
 

@@ -72,17 +72,14 @@ class ActorUnavailableError(ActorError):
 
 
 class ActorUnschedulableError(FreeholdError):
-    """No node can ever have what the actor asks for. For a task: `TaskUnschedulableError`."""
+    """No node can ever have what the actor asks for; ``reason`` names what lacks where. For a
+    task: `TaskUnschedulableError`.
+    """
 
     actor_id: str = "unknown"
     actor_name: str = "unknown"
-    needs: str = "unknown resources"
-    available: str = "unknown"
-    _says = (
-        "actor {actor_name} ({actor_id}) needs {needs} and no node can ever "
-        "give it (largest: {available}); "
-        "ask for less or add such a node"
-    )
+    reason: str = "no node of the cluster can ever fit it; ask for less, or add a node that has it"
+    _says = "actor {actor_name} ({actor_id}) is {reason}"
 
 
 class ActorPlacementGroupRemoved(FreeholdError):
@@ -103,16 +100,21 @@ class ActorAlreadyExistsError(FreeholdError, ValueError):
     actor_name: str = "unknown"
     namespace: str = "unknown"
     _says = (
-        "an actor named {actor_name} lives in namespace {namespace}; "
-        "pass get_if_exists=True to use it, or choose another name"
+        "an actor named {actor_name!r} exists in namespace {namespace!r}; choose another name, "
+        "or get it with get_if_exists=True"
     )
 
 
 class ActorHandleNotFoundError(FreeholdError, ValueError):
-    """The handle is of another cluster or session. If the actor has ended: `ActorDiedError`."""
+    """``kill`` of a handle of a cluster that has ended. A *call* by such a handle:
+    `StaleReferenceError`; of an actor that has ended: `ActorDiedError`.
+    """
 
     actor_id: str = "unknown"
-    _says = "the handle of actor {actor_id} is not of this cluster; get one with get_actor()"
+    _says = (
+        "the handle of actor {actor_id} is of a cluster that is gone, and its actor with it; "
+        "handles do not outlive shutdown(): create the actor again"
+    )
 
 
 class AsyncioActorExit(FreeholdError):
@@ -145,8 +147,15 @@ class PendingLimitError(FreeholdError):
     pending_bytes: int = 0
     limit_bytes: int = 0
     waited_s: float = 0.0
-    _says = (
-        "pending tasks hold {pending_bytes} bytes of arguments (limit "
-        "{limit_bytes}) and none ended in {waited_s} s; "
-        "get results first, or put() what several tasks share"
-    )
+    is_on_event_loop: bool = False
+    """The caller runs an event loop, which must not wait: it was not waited for."""
+
+    def _message(self) -> str:
+        why = f"none ended in {self.waited_s:.0f} s"
+        what = "get results first"
+        if self.is_on_event_loop:
+            why, what = "an event loop must not wait for them", "await results first"
+        return (
+            f"pending tasks hold {self.pending_bytes} bytes of arguments (limit "
+            f"{self.limit_bytes}) and {why}; {what}, or put() what several tasks share"
+        )

@@ -22,13 +22,25 @@ class _Fields:
 def restore(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
     """Make an exception again without running its constructor, so that any signature survives."""
     static: Any = next(base for base in cls.__mro__ if not base.__flags__ & HEAP_TYPE)
-    error = static.__new__(cls)
-    error.args = args
+    try:
+        error = static.__new__(cls)
+    except TypeError:
+        # With several bases the interpreter takes its `__new__` from the first whose layout is the
+        # widest: not `MemoryError`'s, which adds nothing to `Exception`'s.
+        error = BaseException.__new__(cls)
+    set_plainly(error, "args", args)
     error.__dict__.update(state)
     cause = state.get("cause")
     if isinstance(cause, BaseException):
-        error.__cause__ = cause
+        set_plainly(error, "__cause__", cause)
     return error
+
+
+def set_plainly(error: BaseException, name: str, value: Any) -> None:
+    """Set what the interpreter keeps of an exception, whatever its class says of attributes: a
+    frozen dataclass refuses any.
+    """
+    BaseException.__setattr__(error, name, value)
 
 
 class FreeholdError(Exception):

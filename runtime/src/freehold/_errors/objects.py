@@ -101,10 +101,13 @@ class StaleReferenceError(ObjectLostError):
 
     cluster: str = "unknown"
     current: str = "none"
-    _says = (
-        "object {object_id} is of cluster {cluster}, which is gone (this is {current}); "
-        "references do not outlive shutdown(): put or compute it again"
-    )
+
+    def _message(self) -> str:
+        now = f"this is {self.current}" if self.current != "none" else "there is none now"
+        return (
+            f"object {self.object_id} is of cluster {self.cluster}, which is gone ({now}); "
+            "references do not outlive shutdown(): put or compute it again"
+        )
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
@@ -193,6 +196,25 @@ class SerializationError(FreeholdError, TypeError):
         "leave it out, make it where it is "
         "used, or give its class a __reduce__ (freehold.util.inspect_serializability shows more)"
     )
+
+
+class DeserializationError(SerializationError):
+    """The task ended well, and its result (or what was ``put``) cannot be unpickled in this
+    process; ``__cause__`` is what was raised. In a *task's* arguments it is that task's
+    `TaskError`.
+    """
+
+    object_id: str = "unknown"
+    task_name: str = ""
+    reason: str = "it cannot be unpickled"
+    _says = (
+        "the value of object {object_id}{_of_task} cannot be unpickled here: {reason}; import here "
+        "what its classes need, or return plain data instead"
+    )
+
+    @property
+    def _of_task(self) -> str:
+        return f" (of task {self.task_name})" if self.task_name else ""
 
 
 class RuntimeEnvSetupError(FreeholdError):

@@ -13,7 +13,7 @@ import types
 import weakref
 from typing import Any
 
-from freehold._errors.base import HEAP_TYPE, FreeholdError, restore
+from freehold._errors.base import HEAP_TYPE, FreeholdError, restore, set_plainly
 
 
 class UnserializableException(FreeholdError):
@@ -188,10 +188,10 @@ def _instance_of_cause(error: TaskError, cause: Exception) -> TaskError:
         for name, held in vars(base).items():
             if isinstance(held, _C_FIELDS) and name[0] != "_":
                 try:
-                    setattr(found, name, getattr(cause, name))
+                    set_plainly(found, name, getattr(cause, name))
                 except (AttributeError, TypeError):
                     continue
-    found.__cause__ = cause
+    set_plainly(found, "__cause__", cause)
     made_error: TaskError = found
     return made_error
 

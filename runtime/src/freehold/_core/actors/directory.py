@@ -115,6 +115,7 @@ class Row:
             self.reason,
             b"",
             self.cause,
+            placing_shape(self.spec) if self.state in (PENDING, RESTARTING) else (),
         )
 
 
@@ -250,10 +251,7 @@ info=None))]
             if spec.get_if_exists:
                 self._tell(source, ActorRegistered(message.request, info))
             else:
-                error = (
-                    f"an actor named {name[1]!r} exists in namespace {name[0]!r}; choose another "
-                    f"name, or get it with get_if_exists=True"
-                )
+                error = f"an actor named {name[1]!r} exists in namespace {name[0]!r}"
                 self._tell(source, ActorRegistered(message.request, None, error))
             return
         self._rows[spec.actor] = row

@@ -165,6 +165,8 @@ class ActorInfo(Plain):
     error: bytes = b""
     cause: ExitCause | None = None
     """How its process ended, if that is why it is away or dead."""
+    shape: Shape = ()
+    """What a node must have for it, while it waits for one; empty otherwise."""
 
 
 class NodeInfo(Plain):

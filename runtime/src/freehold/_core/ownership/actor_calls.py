@@ -24,8 +24,8 @@ class ActorLink:
     """What a caller knows of one actor."""
 
     __slots__ = (
-        "address", "calls", "handle", "inflight", "info", "is_released", "is_watched",
-        "max_pending_calls", "restarts", "state", "waiters",
+        "address", "calls", "handle", "inflight", "info", "is_infeasible", "is_released",
+        "is_watched", "max_pending_calls", "restarts", "state", "waiters",
     )  # fmt: skip
 
     def __init__(self, handle: Row) -> None:
@@ -38,6 +38,8 @@ class ActorLink:
         self.restarts = -1
         self.max_pending_calls = -1
         self.is_watched = False
+        self.is_infeasible = False
+        """It is dead because no node can ever hold it."""
         self.is_released = False
         self.waiters: list[object] = []
 

@@ -26,6 +26,7 @@ from freehold._core.resources import Shape
 from freehold.errors import (
     ActorDiedError,
     ActorUnavailableError,
+    ActorUnschedulableError,
     FreeholdError,
     PendingCallsLimitExceeded,
 )
@@ -152,7 +153,12 @@ class ActorCalls:
         returns = options.num_returns
         row = owner.table.new_task(place[0], place[1], returns if returns > 0 else 1)
         message = Call(row.key, 0, method, place[0], place[1], given.payload, returns)
-        if options.retry_exceptions or options.concurrency_group or options.timeout_s is not None:
+        if (
+            options.name
+            or options.retry_exceptions
+            or options.concurrency_group
+            or options.timeout_s is not None
+        ):
             message.options = RunOptions(
                 options.name,
                 options.timeout_s,
@@ -183,7 +189,13 @@ class ActorCalls:
         if link.state == PENDING_ACTOR and link.actor in self._creations:
             task, spec, _ = self._creations[link.actor]
             if spec.args is None and not task.missing and link.info is None:
-                link.info = ActorInfo(spec.actor, spec.owner, spec.options, PENDING_ACTOR)
+                link.info = ActorInfo(
+                    spec.actor,
+                    spec.owner,
+                    spec.options,
+                    PENDING_ACTOR,
+                    shape=spec.placement_shape or spec.shape,
+                )
                 self._register(link)
         address = link.address
         if address is None:
@@ -245,7 +257,7 @@ class ActorCalls:
 
     # ---- changes -----------------------------------------------------------------------------
 
-    def on_state(self, info: ActorInfo, now: float) -> None:
+    def on_state(self, info: ActorInfo, now: float, is_infeasible: bool = False) -> None:
         """The control service tells of an actor's state."""
         link = self.links.get(info.actor)
         if link is None or link.state == DEAD:
@@ -254,6 +266,7 @@ class ActorCalls:
         if link.address is not None and link.address != info.address:
             self._by_address.pop(link.address, None)
         lost = link.change(info)
+        link.is_infeasible = is_infeasible
         link.max_pending_calls = info.options.max_pending_calls
         if link.address is not None:
             self._by_address[link.address] = link
@@ -329,6 +342,10 @@ class ActorCalls:
         info = link.info
         name = info.options.class_name if info is not None else "unknown"
         reason = info.reason if info is not None else ""
+        if link.is_infeasible:
+            return ActorUnschedulableError(
+                actor_id=link.actor.hex(), actor_name=name, reason=reason
+            )
         if link.state == DEAD:
             cause = self.error_of(info) if self.error_of is not None else None
             return ActorDiedError(

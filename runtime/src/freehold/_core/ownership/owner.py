@@ -364,7 +364,7 @@ class Owner:
         row = task.row
         task.lease = None
         if task.is_cancelled:
-            self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
+            self.fail(row, _cancelled(task), now)
         elif task.retries_left == 0:
             self.fail(row, error, now)
         else:
@@ -475,7 +475,7 @@ class Owner:
         if where is None:
             if task.actor is not None:
                 self.actors.withdraw(task)
-            self.fail(row, TaskCancelledError(task_id=row.task_id().hex()), now)
+            self.fail(row, _cancelled(task), now)
         else:
             task.retries_left = 0
             self.outbox.send(where, Cancel(row.key, force, recursive), True)
@@ -570,3 +570,7 @@ class Owner:
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)
         self.recovery.on_node_died(node, cause, now)
+
+
+def _cancelled(task: Task) -> TaskCancelledError:
+    return TaskCancelledError(task_id=task.row.task_id().hex(), task_name=task.name)

@@ -125,6 +125,18 @@ class Task:
         """Whether it may be executed again once it has ended."""
         self.spec_bytes = 0
 
+    @property
+    def name(self) -> str:
+        """What messages call it: its own name, else its function's or method's."""
+        options = self.message.options
+        if options is not None and options.name:
+            return options.name
+        if self.entry is not None:
+            return self.entry.name
+        method: str = getattr(self.message, "method", "")
+        info = self.actor.info if self.actor is not None else None
+        return f"{info.options.class_name}.{method}" if info is not None else method
+
 
 class Row:
     """One output group. `count` is everything that keeps it in scope; see `table`."""

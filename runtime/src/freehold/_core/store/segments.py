@@ -125,6 +125,9 @@ class SegmentTable:
         """Whether the range's bytes are there: sealed, or about to be and not released."""
         if offset in segment.ranges:
             return True
+        # One of many outputs that lie packed in one range.
+        if any(at < offset < at + range_.size for at, range_ in segment.ranges.items()):
+            return True
         # A reader may hear of a range before its seal arrives here; its writer has written it.
         inside = segment.offset <= offset < segment.offset + segment.size
         return (

@@ -159,7 +159,7 @@ def attach_driver(
         owns_node: whether the node process is to end with this driver.
         shows_logs: whether to print what workers write.
     """
-    core, registered = attach(
+    core, _ = attach(
         DriverCore,
         node.cluster,
         node.address,
@@ -168,7 +168,7 @@ def attach_driver(
         None,
     )
     core.namespace = namespace
-    core.job_id = f"{node.cluster}-{registered.address.process}"
+    core.job_id = node.cluster  # as in its workers: a cluster has one driver
     core.session_dir = node.sockets
     printer = None
     if shows_logs:

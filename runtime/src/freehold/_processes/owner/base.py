@@ -30,6 +30,7 @@ from freehold._processes.owner.failures import (
     error_blob,
     stale,
 )
+from freehold._processes.owner.fetching import Fetches
 from freehold._processes.owner.requests import Requests
 from freehold._processes.owner.storage import Storage
 from freehold.errors import (
@@ -76,6 +77,7 @@ class CoreBase:
         self.worker_id = str(address)
         self.requests = Requests(self)
         self.storage = Storage(self, arena)
+        self.fetches = Fetches(self)
         self.current: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
         self.root = root
         self.pinned: list[ObjectRef[Any]] = []
@@ -262,7 +264,7 @@ class CoreBase:
             connection = self.peers.get(link.address)
             if connection is not None:
                 connection.read_arrived()
-        self.owner.actors.on_state(info, now)
+        self.owner.actors.on_state(info, now, message.is_infeasible)
 
     def _on_process_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
         connection = self.peers.get(message.address)
@@ -303,13 +305,17 @@ class CoreBase:
     def _await_rows(
         self, pairs: Sequence[tuple[Row, int]], deadline: float | None, count: int = 0
     ) -> bool:
-        """Wait until `count` (0: all) of the unresolved rows are resolved."""
+        """Wait until `count` (0: all) of the unresolved rows are resolved.
+
+        A row whose value is on its way here for `wait` counts as unresolved until it has come.
+        """
         waiter = Waiter(0)
         try:
             with self.reactor.lock:
                 self.check_alive()
                 now = time.monotonic()
-                for row, _ in pairs:
+                under_way = self.fetches.under_way
+                for row, index in pairs:
                     if row.table is not self.owner.table:
                         raise stale(row, self.cluster)
                     if row.state == PENDING or row.state == LOST:
@@ -321,6 +327,9 @@ class CoreBase:
                             waiters[-1] = waiter  # cheaper than leaving every row at a wait's end
                         else:
                             self.owner.await_row(row, waiter, now)
+                    elif under_way and (fetch := self.fetches.of(row, index)) is not None:
+                        waiter.remaining += 1
+                        fetch.waiters.append(waiter)
                 if count:
                     waiter.remaining = min(count, waiter.remaining)
                 if waiter.remaining <= 0:

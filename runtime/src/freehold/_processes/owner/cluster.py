@@ -11,12 +11,13 @@ from freehold._core.interface import ActorRequest, TaskOptions
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
 from freehold._core.ownership.table import ACTOR_HANDLE
-from freehold._core.resources import Shape
 from freehold._io.serialization import dumps_function
 from freehold._processes.owner.context import Context
 from freehold._processes.owner.core import _PLAIN, OwnerCore, _references
-from freehold._processes.owner.failures import check_given
+from freehold._processes.owner.explaining import explain_here
+from freehold._processes.owner.failures import check_given, stale
 from freehold._processes.owner.packing import pack
+from freehold.errors import ActorAlreadyExistsError, ActorHandleNotFoundError
 
 _RETRIED = 1 << 63
 """Above every index of a child: what actors of a task's later attempts are derived from."""
@@ -71,7 +72,8 @@ class ClusterCore(OwnerCore):
             return handle, None
         answer: m.ActorRegistered = self.requests.finish(number, waiter)
         if answer.error:
-            raise ValueError(answer.error)
+            options = request.options
+            raise ActorAlreadyExistsError(actor_name=options.name, namespace=options.namespace)
         assert answer.info is not None
         if answer.info.actor == row.task_id():
             return handle, None
@@ -110,6 +112,8 @@ class ClusterCore(OwnerCore):
         try:
             if self.is_dead is not None:
                 raise self.is_dead.with_traceback(None)
+            if actor._row.table is not self.owner.table:
+                raise stale(actor._row, self.cluster)
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
             maker = context if not context.thread else self.maker_of(context)
@@ -143,15 +147,21 @@ class ClusterCore(OwnerCore):
             )
         return self._handle_of(answer.info), answer.info
 
-    def list_actors(self, namespace: str | None) -> list[m.ActorInfo]:
+    def list_actors(
+        self, namespace: str | None, timeout_s: float | None = None
+    ) -> list[m.ActorInfo]:
         """See `Core.list_actors`."""
-        answer: m.ActorList = self.requests.ask(lambda number: m.ListActors(number, namespace))
+        answer: m.ActorList = self.requests.ask(
+            lambda number: m.ListActors(number, namespace), timeout_s
+        )
         return answer.actors
 
     def kill_actor(self, actor: ObjectRef[Any], no_restart: bool) -> None:
         """See `Core.kill_actor`."""
         with self.reactor.lock:
             self.check_alive()
+            if actor._row.table is not self.owner.table:
+                raise ActorHandleNotFoundError(actor_id=actor.task_id().hex())
             reason = "killed by freehold.kill()"
             self.owner.outbox.ask_node(m.KillActor(actor.task_id(), no_restart, reason))
             if no_restart:
@@ -173,9 +183,9 @@ class ClusterCore(OwnerCore):
 
     # ---- the cluster ---------------------------------------------------------------------------
 
-    def nodes(self) -> list[m.NodeInfo]:
+    def nodes(self, timeout_s: float | None = None) -> list[m.NodeInfo]:
         """See `Core.nodes`."""
-        answer: m.ClusterReply = self.requests.ask(m.ClusterQuery)
+        answer: m.ClusterReply = self.requests.ask(m.ClusterQuery, timeout_s)
         return answer.nodes
 
     def context(self) -> Context | None:
@@ -190,42 +200,24 @@ class ClusterCore(OwnerCore):
 
     def explain(self, ref: ObjectRef[Any]) -> str:
         """See `Core.explain`."""
-        row = ref._row
+        self._check_known((ref,))
         with self.reactor.lock:
-            task = row.task
-            state = row.state
-            queue = task.queue if task is not None else None
-            link = task.actor if task is not None else None
-            lines = [f"object {ref.hex()} is {self.status(ref)}"]
-            if state == PENDING and row.info is not None:
-                lines.append(f"its owner {row.info.address} has not resolved it yet")
-            if task is not None and state == PENDING:
-                if task.missing:
-                    lines.append(f"its task waits for {task.missing} arguments")
-                elif task.lease is not None:
-                    behind = list(task.lease.inflight).index(row.key)
-                    where = f"worker {task.lease.worker} (pid {task.lease.pid})"
-                    what = f"waits there behind {behind}" if behind else "runs there"
-                    lines.append(f"its task was sent to {where} and {what}")
-                elif link is not None:
-                    lines.append(f"its actor {link.actor.hex()} is {link.state}")
-                elif queue is not None:
-                    lines.append(f"its task waits for a lease with {len(queue.pending)} in line")
-        if state == PENDING and queue is not None and task is not None and task.lease is None:
-            shape: Shape = queue.shape
-            answer: m.Explained = self.requests.ask(lambda number: m.Explain(number, shape))
+            lines, shape = explain_here(self.owner, ref)
+        if shape is not None:
+            wanted = shape
+            answer: m.Explained = self.requests.ask(lambda number: m.Explain(number, wanted))
             lines += answer.lines
         return "\n".join(lines)
 
-    def task_events(self) -> list[tuple[int, str, str, str, str]]:
+    def task_events(self, timeout_s: float = 10.0) -> list[tuple[int, str, str, str, str]]:
         """See `Core.task_events`."""
-        answer: m.TaskEvents = self.requests.ask(m.TaskEventsWanted, timeout_s=10.0)
+        answer: m.TaskEvents = self.requests.ask(m.TaskEventsWanted, timeout_s)
         with self.reactor.lock:
             pending = [
                 (
                     0,
                     "submitted",
-                    task.entry.name if task.entry else "",
+                    task.name,
                     task.row.task_id().hex(),
                     "",
                 )

@@ -18,8 +18,9 @@ class Context:
 
     __slots__ = (
         "_parent", "_task_id", "actor_id", "assigned", "attempt", "caller", "child_index",
-        "children", "gpu_ids", "has_timed_out", "is_cancelled", "key", "notes_submitted", "origin",
-        "puts", "submitted", "task_name", "thread", "was_reconstructed",
+        "children", "function_name", "gpu_ids", "has_timed_out", "is_cancelled", "key",
+        "notes_submitted", "origin", "puts", "submitted", "task_name", "thread",
+        "was_reconstructed",
     )  # fmt: skip
 
     def __init__(self, task_id: bytes | None, parent: bytes = b"", child_index: int = 0) -> None:
@@ -29,6 +30,7 @@ class Context:
         self.children = 0
         self.puts = 0
         self.task_name = ""
+        self.function_name = ""
         self.attempt = 0
         self.actor_id = b""
         self.gpu_ids: list[int] = []

@@ -34,9 +34,10 @@ from freehold._processes.owner.failures import (
     check_given,
     load_error,
     stale,
+    unreadable,
 )
 from freehold._processes.owner.futures import Callback, FutureBridge
-from freehold._processes.owner.outside import Keeping, cores
+from freehold._processes.owner.outside import Keeping, cores, current_cluster
 from freehold._processes.owner.packing import pack
 from freehold.errors import (
     ClusterDiedError,
@@ -69,6 +70,8 @@ class OwnerCore(CoreBase):
         super().__init__(address, cluster, socket_path, arena, root)
         cores[cluster] = self
         self._futures = FutureBridge(self)
+        self.is_closed = False
+        """`shutdown` is done: its references are of no use any more."""
         self._functions = 0
         self._submits = 0
 
@@ -150,8 +153,14 @@ class OwnerCore(CoreBase):
             if pending < lowest:
                 lowest, since = pending, now
             waited = now - since
-            if waited >= PENDING_PROGRESS_S or _is_on_event_loop():
-                raise PendingLimitError(pending_bytes=pending, limit_bytes=limit, waited_s=waited)
+            is_on_loop = _is_on_event_loop()
+            if waited >= PENDING_PROGRESS_S or is_on_loop:
+                raise PendingLimitError(
+                    pending_bytes=pending,
+                    limit_bytes=limit,
+                    waited_s=waited,
+                    is_on_event_loop=is_on_loop,
+                )
             self.block(Waiter(), now + _ROOM_CHECK_S)
 
     def _after_submit(self) -> None:
@@ -228,10 +237,13 @@ class OwnerCore(CoreBase):
             value = row.value
             if row.table is not table:
                 raise stale(row, self.cluster)
-            if row.state == READY and type(value) is bytes and row.nested is None:
-                values.append(loads(value))
-                continue
             try:
+                if row.state == READY and type(value) is bytes and row.nested is None:
+                    try:
+                        values.append(loads(value))
+                    except Exception as error:
+                        raise unreadable(row, ref._index, error) from error
+                    continue
                 values.append(self._load(row, ref._index, deadline))
             except GetTimeoutError:
                 raise self._timed_out(refs, timeout) from None
@@ -272,7 +284,7 @@ class OwnerCore(CoreBase):
             if state == FAILED:
                 raise load_error(value)
             if state == READY and pull is None:
-                return self._revive(row, loads(view, nested))
+                return self._revive(row, index, view, nested)
             if pull is not None:
                 pulled = self.storage.finish_pull(*pull)
                 with self.reactor.lock:
@@ -282,13 +294,19 @@ class OwnerCore(CoreBase):
                         self.owner.recovery.unreadable(row, index, value)
                         self.carry_out()
                 if not pulled.error:
-                    return self._revive(row, loads(view, nested))
+                    return self._revive(row, index, view, nested)
             if not self._await_rows([(row, index)], deadline):
                 raise GetTimeoutError(timeout_s=0.0, pending=1, total=1)
 
     @staticmethod
-    def _revive(row: Row, value: Any) -> Any:
-        """The references of a task that chose how many outputs it has come as a generator."""
+    def _revive(row: Row, index: int, view: Any, nested: list[ObjectRef[Any]] | None) -> Any:
+        """The value of these bytes; a generator of the references of a task that chose how many
+        outputs it has.
+        """
+        try:
+            value = loads(view, nested)
+        except Exception as error:
+            raise unreadable(row, index, error) from error
         if row.is_dynamic:
             return ObjectRefGenerator(value)
         return value
@@ -301,16 +319,23 @@ class OwnerCore(CoreBase):
         fetch_local: bool,
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """See `Core.wait`."""
-        found = _resolved(refs, num_returns)
+        found = self._resolved(refs, num_returns, fetch_local)
         if len(found) < num_returns and timeout != 0:
             deadline = None if timeout is None else time.monotonic() + timeout
             pairs = [(ref._row, ref._index) for ref in refs]
-            self._await_rows(pairs, deadline, num_returns - len(found))
-            found = _resolved(refs, num_returns)
+            in_time = True
+            while in_time and len(found) < num_returns:
+                # Not the whole number at once: what is ready and elsewhere starts on its way here
+                # while the rest is waited for. A quarter each time is few looks for many.
+                missing = num_returns - len(found)
+                some = -(-missing // 4) if fetch_local else missing
+                in_time = self._await_rows(pairs, deadline, some)
+                found = self._resolved(refs, num_returns, fetch_local)
         elif timeout == 0 and len(found) < num_returns:
+            self._check_known(refs)
             with self.reactor.lock:
                 self.reactor.poll()
-            found = _resolved(refs, num_returns)
+            found = self._resolved(refs, num_returns, fetch_local)
         if len(found) == 1:
             at = found[0]
             return [refs[at]], refs[:at] + refs[at + 1 :]
@@ -318,14 +343,49 @@ class OwnerCore(CoreBase):
         ready = [refs[i] for i in found]
         return ready, [ref for i, ref in enumerate(refs) if i not in chosen]
 
+    def _resolved(self, refs: list[ObjectRef[Any]], count: int, fetch_local: bool) -> list[int]:
+        """Where the first `count` resolved references stand; with `fetch_local`, of those here."""
+        table = self.owner.table
+        found: list[int] = []
+        for at, ref in enumerate(refs):
+            row = ref._row
+            state = row.state
+            if state == READY or state == FAILED:  # noqa: SIM109 - no tuple on the hot path
+                if row.table is not table:
+                    raise stale(row, self.cluster)
+                if (
+                    fetch_local
+                    and state == READY
+                    and type(row.value) is not bytes
+                    and not self.fetches.is_here(row, ref._index)
+                ):
+                    continue
+                found.append(at)
+                if len(found) >= count:
+                    break
+        return found
+
+    def _check_known(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """Refuse references of another cluster, and any once this process has left its own.
+
+        Raises:
+            StaleReferenceError: one is of a cluster that is gone.
+        """
+        table = self.owner.table
+        for ref in refs:
+            if ref._row.table is not table or self.is_closed:
+                raise stale(ref._row, current_cluster())
+
     def status(self, ref: ObjectRef[Any]) -> str:
         """See `Core.status`."""
+        self._check_known((ref,))
         return _STATUS[ref._row.state]
 
     def future(self, ref: ObjectRef[Any]) -> Future[Any]:
         """See `Core.future`."""
         if self.pid != os.getpid():
             self.check_alive()  # a fork has no thread to resolve it
+        self._check_known((ref,))
         return self._futures.future(ref)
 
     def as_future(self, ref: ObjectRef[Any]) -> Any:
@@ -350,9 +410,16 @@ class OwnerCore(CoreBase):
 
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """See `Core.cancel`."""
+        self._check_known((ref,))
         with self.reactor.lock:
             self.check_alive()
-            self.owner.cancel(ref._row, force, recursive, time.monotonic())
+            row = ref._row
+            if force and row.task is not None and row.task.actor is not None:
+                raise ValueError(
+                    f"cancel(…, force=True) would end the actor that runs {row.task.name}, and "
+                    "every other call with it; cancel it without force, or kill the actor"
+                )
+            self.owner.cancel(row, force, recursive, time.monotonic())
             self.carry_out()
 
     # ---- the rest ------------------------------------------------------------------------------
@@ -383,6 +450,7 @@ class OwnerCore(CoreBase):
         with self.reactor.lock:
             self.peers.close()
         self.reactor.close()
+        self.is_closed = True
         self.owner.table.on_drop = None
         self.storage.arena.close()
 
@@ -399,15 +467,3 @@ def _references(row: Row, num_returns: int) -> Any:
         row.table.drops.append((row, 0))
         return None
     return [make_reference(row, index) for index in range(num_returns)]
-
-
-def _resolved(refs: list[ObjectRef[Any]], count: int) -> list[int]:
-    """Where the first `count` resolved references stand."""
-    found: list[int] = []
-    for at, ref in enumerate(refs):
-        state = ref._row.state
-        if state == READY or state == FAILED:  # noqa: SIM109 - no tuple on the hot path
-            found.append(at)
-            if len(found) >= count:
-                break
-    return found

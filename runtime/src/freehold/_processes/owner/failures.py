@@ -10,7 +10,7 @@ from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import Row
 from freehold._core.ownership.table import OwnershipTable
 from freehold._io.serialization import dumps, loads
-from freehold.errors import FreeholdError, StaleReferenceError, TaskError
+from freehold.errors import DeserializationError, FreeholdError, StaleReferenceError, TaskError
 
 
 def error_blob(error: Any) -> bytes:
@@ -45,6 +45,18 @@ def stale(row: Row, current: str) -> StaleReferenceError:
     """What to raise for a reference of another cluster than the one this process is part of."""
     return StaleReferenceError(
         object_id=row.object_id(0).hex(), cluster=row.table.host.cluster, current=current
+    )
+
+
+def unreadable(row: Row, index: int, error: Exception) -> DeserializationError:
+    """What to raise for a value whose bytes are here and raise `error` when they are unpickled."""
+    task = row.task
+    return DeserializationError(
+        object_id=row.object_id(index).hex(),
+        task_name=task.name if task is not None else f"{row.task_id().hex()}",
+        type_name=type(error).__name__,
+        role="value",
+        reason=f"{type(error).__name__}: {error}",
     )
 
 

@@ -76,6 +76,7 @@ class FutureBridge:
             if resolve is None:
                 return
             resolve()
+            del resolve  # or the last one's reference is held until there is another
 
     def close(self) -> None:
         """End the thread."""

@@ -25,6 +25,11 @@ cores: WeakValueDictionary[str, OwnerCore] = WeakValueDictionary()
 """This process's core by cluster: one at most is alive. An unpickled reference has no other way."""
 
 
+def current_cluster() -> str:
+    """The cluster that this process is part of now, "none" if of none: for messages."""
+    return next((name for name, core in cores.items() if core.is_dead is None), "none")
+
+
 class _Pins(threading.local):
     """Where this thread keeps what it pickles; by default with the core."""
 
@@ -69,8 +74,7 @@ def restore(cluster: str, id_: bytes, owner: tuple[str, int, int]) -> ObjectRef[
     """
     core = cores.get(cluster)
     if core is None or core.is_dead is not None:
-        current = next((name for name, other in cores.items() if other.is_dead is None), "none")
-        raise StaleReferenceError(object_id=id_.hex(), cluster=cluster, current=current)
+        raise StaleReferenceError(object_id=id_.hex(), cluster=cluster, current=current_cluster())
     refs = Refs([OwnerInfo(Address(*owner))], id_ + b"\0\0")
     with core.reactor.lock:
         met: list[ObjectRef[Any]] = core.owner.borrowing.meet(

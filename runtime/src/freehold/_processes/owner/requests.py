@@ -21,15 +21,21 @@ class Requests:
     def __init__(self, core: CoreBase) -> None:
         self._core = core
         self._next = 1
-        self._open: dict[int, tuple[Waiter, list[Message | FreeholdError]]] = {}
+        self._open: dict[int, tuple[Any, list[Message | FreeholdError]]] = {}
 
     def start(self) -> tuple[int, Waiter]:
         """A new number and its waiter; under the lock."""
+        waiter = Waiter()
+        return self.start_for(waiter, []), waiter
+
+    def start_for(self, waiter: Any, answers: list[Message | FreeholdError]) -> int:
+        """A number whose answer goes to `answers`; then `waiter.count_down()` is called, or
+        `finish()` if none will come; under the lock.
+        """
         number = self._next
         self._next += 1
-        waiter = Waiter()
-        self._open[number] = (waiter, [])
-        return number, waiter
+        self._open[number] = (waiter, answers)
+        return number
 
     def ask(self, make: Callable[[int], Message], timeout_s: float | None = None) -> Any:
         """Send `make(number)` to the node manager and wait for the answer; without the lock.
@@ -92,5 +98,5 @@ class Requests:
 
     def abandon(self) -> None:
         """No answer will come any more; under the lock."""
-        for waiter, _ in self._open.values():
+        for waiter, _ in list(self._open.values()):
             waiter.finish()

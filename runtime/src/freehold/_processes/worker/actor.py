@@ -85,8 +85,11 @@ class ActorHost:
     def method(self, execution: Execution) -> Callable[..., Any]:
         """The bound method that a call names."""
         name = execution.message.method  # type: ignore[union-attr]
-        execution.name = f"{self.options.class_name}.{name}"
-        execution.context.task_name = execution.name
+        context = execution.context
+        context.function_name = f"{self.options.class_name}.{name}"
+        options = execution.message.options
+        execution.name = (options.name if options is not None else "") or context.function_name
+        context.task_name = execution.name
         self._place(execution)
         method = self._methods.get(name)
         if method is None:

@@ -142,7 +142,7 @@ class WorkerService:
         core.on_blocked = self.waiting.on_blocked
         core.on_await = self.waiting.on_await
         core.blocked_after_s = BLOCKED_AFTER_S
-        core.job_id = start.cluster
+        core.job_id = start.cluster  # a cluster has one driver, and so one job
         core.session_dir = start.sockets
         core.namespace = start.namespace
         return core
@@ -235,6 +235,7 @@ class WorkerService:
                 self.loop.queue.remove(item)
                 execution = Execution(self.core, source, item[1])
                 execution.context.is_cancelled = True
+                execution.name = self._name_of(source, item[1])
                 answer = execution.error_reply(TaskCancelledError())
                 self.loop.send(source, answer)
                 return
@@ -289,6 +290,14 @@ class WorkerService:
             events.append((time.time_ns() - age_ns, "started", execution.name, task, where))
         answer = m.TaskEvents(message.request, self.core.owner.address, os.getpid(), events, True)
         self.core.owner.outbox.send(source, answer, True)
+
+    def _name_of(self, source: Address, message: Any) -> str:
+        """What a task that has not begun is called."""
+        if message.options is not None and message.options.name:
+            return str(message.options.name)
+        if self.actor is not None:
+            return f"{self.actor.options.class_name}.{message.method}"
+        return self.names.get((source, message.function), "")
 
     # ---- running (without the lock) ----------------------------------------------------------
 
@@ -373,8 +382,9 @@ class WorkerService:
             return method
         place = (execution.source, message.function)  # type: ignore[union-attr]
         options = message.options
-        execution.name = options.name if options is not None else self.names[place]
         context = execution.context
+        context.function_name = self.names[place]
+        execution.name = options.name if options is not None else context.function_name
         context.task_name = execution.name
         context.assigned = self.assigned
         context.gpu_ids = self.gpus
