@@ -158,7 +158,23 @@ def test_actors_go_to_the_owners_node_until_it_is_half_full_then_where_least_is_
     one = make_shape({"CPU": 1})
     nodes = [placed(world.register(bytes([i]) * 16, one))[0][0] for i in range(6)]
     assert nodes == [NODE, NODE, OTHER, OTHER, NODE, OTHER]
+    for i in range(6):
+        world.tell(ActorStarted(bytes([i]) * 16, 0, Address(nodes[i], 7 + i)))
     world.view(NODE, 4)
+    assert placed(world.register(A, one)) == [(NODE, 0)]
+
+
+def test_what_is_on_its_way_to_a_node_counts_there_whatever_the_node_reports() -> None:
+    world = World(**{NODE: 2, OTHER: 2})
+    one = make_shape({"CPU": 1})
+    first = [placed(world.register(bytes([i]) * 16, one))[0][0] for i in range(2)]
+    assert first == [NODE, OTHER]
+    world.view(OTHER, 2)  # it waits there for a worker, so that the node's figures are the old ones
+    second = [placed(world.register(bytes([2 + i]) * 16, one))[0][0] for i in range(2)]
+    assert second == [NODE, OTHER]
+    world.tell(ActorEnded(bytes([0]) * 16, 0, CRASH, True))
+    world.tell(ActorStarted(bytes([2]) * 16, 0, HOME))
+    world.view(NODE, 2, free=1)
     assert placed(world.register(A, one)) == [(NODE, 0)]
 
 

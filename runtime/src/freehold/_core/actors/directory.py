@@ -45,6 +45,7 @@ from freehold._core.messages import (
     KillActor,
     ListActors,
     NodeDied,
+    NodeInfo,
     OwnerInfo,
     ProcessGone,
     RegisterActor,
@@ -135,6 +136,8 @@ info=None))]
         self._owned: dict[Address, dict[bytes, None]] = {}
         self._watched: dict[Address, dict[bytes, None]] = {}
         self._unplaced: dict[bytes, None] = {}
+        self._underway: dict[bytes, None] = {}
+        """Placed and not alive yet: their node's figures may not count them."""
         self._unknown: dict[tuple[bytes, Address], Instant] = {}
         self._rooms: dict[str, NodeRoom] = {}
         self._ignored = 0
@@ -198,7 +201,8 @@ info=None))]
 
         ACT-1: a name leads to the one actor that has it and is not dead.
         ACT-2: an actor has an address exactly while it is alive, and is then placed.
-        ACT-3: an actor that is not dead is placed on a node or waits for one.
+        ACT-3: an actor that is not dead is placed on a node or waits for one; it is underway
+        exactly while it is placed and not alive, unless it was killed there.
         ACT-4: owners and watchers are found by address exactly as the actors know them.
         ACT-5: no actor is restarted more often than it may be.
         ACT-6: the dead are bounded in number and not among the living.
@@ -218,6 +222,8 @@ info=None))]
             waits = actor in self._unplaced
             check(waits != bool(row.placed_on), "ACT-3", f"{who} is on {row.placed_on!r}")
             most = row.spec.options.max_restarts
+            underway = bool(row.placed_on) and not alive and not row.is_ending
+            check((actor in self._underway) == underway, "ACT-3", f"{who} is {row.state}")
             check(most < 0 or row.restart <= most, "ACT-5", f"{who}: restart {row.restart}")
             check(actor not in self._dead, "ACT-6", f"{who} is {row.state} and dead")
             if not row.is_orphan:
@@ -300,6 +306,7 @@ info=None))]
             self._die(row, reason)
         elif row.placed_on and not row.is_ending:
             row.is_ending = True
+            self._underway.pop(message.actor, None)
             self._unplace(row, 0.0, reason)
             row.reason, row.cause = reason, None
             self._set_restarting(row)
@@ -329,6 +336,7 @@ info=None))]
             self._die(row, "the constructor raised", error=event.error)
             return
         row.state = ALIVE
+        self._underway.pop(event.actor, None)
         row.address = event.address
         row.reason, row.cause = "", None
         row.failures = 0
@@ -338,7 +346,7 @@ info=None))]
         row = self._current(event.actor, event.restart)
         if row is None:
             return
-        row.placed_on = ""
+        self._leave_node(row)
         if event.is_intended:
             self._die(row, event.cause.reason or "it ended by itself")
         else:
@@ -348,7 +356,7 @@ info=None))]
         row = self._current(event.actor, event.restart)
         if row is None or row.placed_on != event.node:
             return
-        row.placed_on = ""
+        self._leave_node(row)
         if row.is_ending:
             self._restart(row, event.reason)
         elif event.is_final:
@@ -372,7 +380,7 @@ info=None))]
         lost: list[Row] = []
         for row in self._rows.values():
             if row.placed_on == event.node and row.incarnation == event.incarnation:
-                row.placed_on = ""
+                self._leave_node(row)
                 lost.append(row)
         reason = f"node {event.node[:8]} died: {event.reason}"
         self._forget(gone, reason)
@@ -383,7 +391,7 @@ info=None))]
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
             if info.is_alive:
-                self._rooms[info.node] = room_of(info)
+                self._rooms[info.node] = self._room_of(info)
             else:
                 self._rooms.pop(info.node, None)
         self._place_waiting()
@@ -399,6 +407,23 @@ info=None))]
         self._place_waiting()
 
     # ---- transitions ---------------------------------------------------------------------------
+
+    def _room_of(self, info: NodeInfo) -> NodeRoom:
+        """What a node has just reported, less what is on its way there.
+
+        Some of that it may count already; counting it twice makes the node look a little fuller
+        for a moment, not counting it has a burst wait there while others are idle.
+        """
+        room = room_of(info)
+        for actor in self._underway:
+            row = self._rows[actor]
+            if row.placed_on == info.node and row.incarnation == info.incarnation:
+                room.charge(placing_shape(row.spec))
+        return room
+
+    def _leave_node(self, row: Row) -> None:
+        row.placed_on = ""
+        self._underway.pop(row.spec.actor, None)
 
     def _place_waiting(self) -> None:
         for actor in list(self._unplaced):
@@ -428,6 +453,7 @@ info=None))]
         room.charge(shape)
         row.placed_on = room.node
         row.incarnation = room.incarnation
+        self._underway[spec.actor] = None
         self._effects.append(ev.PlaceActorOn(room.node, spec, row.restart))
 
     def _may_restart(self, row: Row) -> bool:
@@ -488,6 +514,7 @@ info=None))]
         actor = row.spec.actor
         del self._rows[actor]
         self._unplaced.pop(actor, None)
+        self._underway.pop(actor, None)
         if row.name is not None:
             del self._named[row.name]
         if not row.is_orphan:
