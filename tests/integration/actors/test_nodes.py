@@ -56,6 +56,21 @@ def on_node_1(pair: LocalCluster, count: int, **options: Any) -> list[Any]:
     return actors
 
 
+def test_actors_get_what_leases_and_earlier_actors_held_on_either_node(pair: LocalCluster) -> None:
+    @freehold.remote
+    def pid() -> int:
+        return os.getpid()
+
+    kind = Recorder.options(num_cpus=1)
+    for _ in range(8):
+        # Leases of both nodes hold the CPUs, idle; a fifth actor would wait for another to end.
+        freehold.get([pid.remote() for _ in range(200)], timeout=20)
+        actors = [kind.remote() for _ in range(4)]
+        homes = freehold.get([actor.node.remote() for actor in actors], timeout=20)
+        assert sorted(homes) == sorted(2 * [node.node for node in pair.nodes])
+        del actors
+
+
 def test_it_restarts_elsewhere(pair: LocalCluster) -> None:
     actors = on_node_1(pair, 2, max_restarts=2)
     freehold.get([actor.add.remote(1) for actor in actors])

@@ -17,6 +17,7 @@ from tests.unit.scheduling.world import (
 from freehold._core.messages import ExitCause
 from freehold._core.resources import UNIT, make_shape
 from freehold._core.scheduling import events as ev
+from freehold._core.scheduling.machine import LOOK_AGAIN_S
 from freehold._core.scheduling.policy import NodeRoom, pick_node
 
 ACTOR = b"a" * 16
@@ -180,6 +181,29 @@ def test_what_waits_is_sent_away_when_another_node_has_room() -> None:
     world.want(2, owner=SECOND)
     effects = world.tell(ev.ViewChanged([node_info(free={"CPU": 1}, CPU=2)]))
     assert of(effects, ev.SpillBack) == [ev.SpillBack(SECOND, 0, 1, OTHER)]
+
+
+def test_what_came_after_the_last_news_is_sent_away_without_any() -> None:
+    world = World(CPU=1)
+    world.idle(2)
+    world.tell(ev.ViewChanged([node_info(free={"CPU": 1}, CPU=1)]))
+    place(world, CPU=1)
+    assert of(place(world, b"b" * 16, CPU=1), ev.RejectActor) == []
+    assert of(world.pass_time(LOOK_AGAIN_S - 0.01), ev.RejectActor) == []
+    (rejected,) = of(world.pass_time(0.02), ev.RejectActor)
+    assert rejected.actor == b"b" * 16
+    assert not rejected.is_final
+
+
+def test_room_that_was_charged_and_not_used_is_found_again() -> None:
+    world = World(CPU=1)
+    world.tell(ev.ViewChanged([node_info(free={"CPU": 1}, CPU=1)]))
+    world.want(2)
+    world.start_all()
+    assert of(world.want(1, owner=SECOND), ev.SpillBack) == []
+    assert of(world.pass_time(LOOK_AGAIN_S + 0.01), ev.SpillBack) == [
+        ev.SpillBack(SECOND, 0, 1, OTHER)
+    ]
 
 
 def test_nothing_is_sent_to_a_lost_node() -> None:

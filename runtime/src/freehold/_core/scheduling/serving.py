@@ -18,6 +18,10 @@ from freehold._core.scheduling.workers import ACTOR, ENDING, LEASED, Start, Work
 PRESTART_LIMIT = 4
 """Workers started ahead by default at the most: an idle one costs up to 25 MB."""
 
+SPARE_LIMIT = 16
+"""Idle workers up to which one is forked in the place of an actor's: a burst of actors comes back
+soon or not at all, and those not used within `idle_worker_s` go."""
+
 ASK_AGAIN_S = 1.0
 """While someone waits, holders of leases are reminded this often; so long they keep it in mind."""
 
@@ -66,9 +70,13 @@ class Serving:
         self._grace: dict[int, Instant] = {}
         self._start_failures: dict[str, int] = {}
         self._no_start_before: dict[str, Instant] = {}
+        self._spares: dict[str, int] = {}
+        """Workers to be forked in the place of those that were actors, by environment."""
         self._asked_at: Instant | None = None
         self._must_ask = False
         self._is_short = False
+        self._looked_at: Instant | None = None
+        """When the view was last looked at for what waits; None while nothing is short."""
         self._reported: tuple[dict[str, int], dict[str, int]] = (dict(total), {})
         self._reported_at: Instant | None = None
         self._is_dirty = False
@@ -193,6 +201,20 @@ class Serving:
                 if not self._may_start(env):
                     break
                 self._start(env)
+
+    def _start_spares(self) -> None:
+        """Fork what actors took from the pool for good: half of what an actor costs before its
+        constructor runs is its process, and here nobody waits for it."""
+        for env, count in list(self._spares.items()):
+            room = SPARE_LIMIT - self.pool.idle(env) - self.pool.starting(env)
+            left = min(count, room)
+            while left > 0 and self._may_start(env):
+                self._start(env)
+                left -= 1
+            if left > 0:
+                self._spares[env] = left
+            else:
+                del self._spares[env]
 
     def _ask_return_idle(self) -> None:
         """Have those who hold leases that may be idle give them back."""

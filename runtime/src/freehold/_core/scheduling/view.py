@@ -1,8 +1,9 @@
 """What a node knows of the other nodes, charged with what it has just sent there.
 
-A view is up to a second old. Whoever is spilled to a node is counted against its free resources
-until the next word from it, so that a burst does not all go to one node. A wrong guess costs one
-more queueing, never an overcommitment: the node that grants decides by its own figures.
+A view is up to a second old, a tenth while something waits here. Whoever is spilled to a node is
+counted against its free resources until the next word from it, so that a burst does not all go to
+one node. A wrong guess costs one more queueing, never an overcommitment: the node that grants
+decides by its own figures.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ class ClusterView:
     def __init__(self, node: str) -> None:
         self._own = node
         self._rooms: dict[str, NodeRoom] = {}
+        self._said: dict[str, dict[str, int]] = {}
+        """What was free by each node's own last word."""
         self._order: list[str] = []
 
     def __len__(self) -> int:
@@ -39,10 +42,12 @@ class ClusterView:
         if info.node not in self._rooms:
             insort(self._order, info.node)
         self._rooms[info.node] = NodeRoom(info.node, info.total, dict(info.available))
+        self._said[info.node] = info.available
 
     def remove(self, node: str) -> None:
         """A node is gone."""
         if self._rooms.pop(node, None) is not None:
+            del self._said[node]
             self._order.remove(node)
 
     def charge(self, node: str, shape: Shape) -> None:
@@ -50,3 +55,8 @@ class ClusterView:
         available = self._rooms[node].available
         for name, units in shape:
             available[name] = available.get(name, 0) - units
+
+    def forget_charges(self) -> None:
+        """What was sent has arrived, or never will: a node that it left as it was says nothing."""
+        for node, room in self._rooms.items():
+            room.available = dict(self._said[node])
