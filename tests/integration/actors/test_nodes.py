@@ -86,15 +86,25 @@ def test_it_waits_for_a_node_that_fits(pair: LocalCluster) -> None:
     assert freehold.get(actor.add.remote(1)) == 1
     pair.kill_node(1)
     ref = actor.add.remote(2)
-    try:
+    with pytest.raises(freehold.exceptions.GetTimeoutError):
         freehold.get(ref, timeout=1.0)
-    except ActorDiedError as error:
-        assert "one" in str(error)  # noqa: PT017 - both ends are allowed, each is checked
-        return
-    except freehold.exceptions.GetTimeoutError:
-        pass
     pair.add_node(resources={"one": 1.0})
     assert freehold.get(ref, timeout=20) == 1
+
+
+def test_a_task_waits_for_a_node_that_fits(pair: LocalCluster) -> None:
+    @freehold.remote(resources=ON_1)
+    def node() -> str:
+        return freehold.get_runtime_context().get_node_id()
+
+    assert freehold.get(node.remote(), timeout=20) == pair.nodes[1].node
+    pair.kill_node(1)
+    eventually(lambda: not freehold.nodes()[1]["Alive"], timeout_s=10)
+    ref = node.remote()
+    with pytest.raises(freehold.exceptions.GetTimeoutError):
+        freehold.get(ref, timeout=1.0)
+    pair.add_node(resources={"one": 1.0})
+    assert freehold.get(ref, timeout=20) not in [ready.node for ready in pair.nodes[:2]]
 
 
 def test_retried_calls_go_on_elsewhere(pair: LocalCluster) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from freehold._core.actors import events as ev
 from freehold._core.actors.directory import DEAD_ACTORS, ActorDirectory
 from freehold._core.ids import Address
+from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import (
     ActorEnded,
     ActorFound,
@@ -33,7 +34,7 @@ from freehold._core.messages import (
 )
 from freehold._core.resources import UNIT, Shape, make_shape
 
-NODE, OTHER = "a" * 32, "b" * 32
+NODE, OTHER, THIRD = "a" * 32, "b" * 32, "c" * 32
 DRIVER = Address(NODE, 1)
 WATCHER = Address(OTHER, 2)
 HOME = Address(NODE, 7)
@@ -190,6 +191,27 @@ def test_an_actor_that_fits_no_node_is_dead_and_says_what_is_lacking() -> None:
     assert state.info.state == "dead"
     assert state.info.reason.startswith("infeasible: ")
     assert "CPU: 4 needed, 2 there" in state.info.reason
+
+
+def test_an_actor_that_only_a_dead_node_fitted_waits_for_another_of_its_kind() -> None:
+    world = World(**{NODE: 2, OTHER: 8})
+    four = make_shape({"CPU": 4})
+    assert placed(world.register(A, four, max_restarts=1)) == [(OTHER, 0)]
+    world.tell(ActorStarted(A, 0, Address(OTHER, 7)))
+    assert states(world.tell(NodeDied(OTHER, 0, "gone"))) == [(DRIVER, "restarting")]
+    assert world.pass_time(REPLACEMENT_S - 1) == []
+    assert placed(world.view(THIRD, 8)) == [(THIRD, 1)]
+
+
+def test_it_is_dead_if_none_comes() -> None:
+    world = World(**{NODE: 2, OTHER: 8})
+    world.tell(NodeDied(OTHER, 0, "gone"))
+    assert states(world.register(A, make_shape({"CPU": 4}))) == []
+    assert last_state(world.register(b"b" * 16, make_shape({"CPU": 9}))).is_infeasible
+    effects = world.pass_time(REPLACEMENT_S)
+    assert last_state(effects).is_infeasible
+    assert last_state(effects).info.actor == A
+    assert world.directory.next_deadline() is None
 
 
 def test_without_any_node_an_actor_waits_for_one() -> None:

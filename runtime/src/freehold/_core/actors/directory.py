@@ -29,6 +29,7 @@ from freehold._core.actors.placing import (
 )
 from freehold._core.ids import Address
 from freehold._core.invariants import check
+from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import (
     ActorEnded,
     ActorFound,
@@ -52,6 +53,7 @@ from freehold._core.messages import (
     ReleaseActor,
     WatchActor,
 )
+from freehold._core.resources import Shape, fits
 
 PENDING = "pending"
 ALIVE = "alive"
@@ -140,6 +142,8 @@ info=None))]
         """Placed and not alive yet: their node's figures may not count them."""
         self._unknown: dict[tuple[bytes, Address], Instant] = {}
         self._rooms: dict[str, NodeRoom] = {}
+        self._lost: dict[str, tuple[NodeRoom, Instant]] = {}
+        """Nodes that died lately, and until when another of their kind is waited for."""
         self._ignored = 0
         # Both are only meaningful during `handle`.
         self._effects: list[ActorEffect] = []
@@ -178,6 +182,8 @@ info=None))]
         times = [self._rows[actor].not_before for actor in self._unplaced]
         # What waits for a node that does not exist yet waits for `ViewChanged`.
         times = [at for at in times if at > self._now]
+        if self._unplaced:
+            times += [until for _, until in self._lost.values() if until > self._now]
         if self._unknown:
             times.append(next(iter(self._unknown.values())))
         return min(times, default=None)
@@ -371,7 +377,7 @@ info=None))]
     def _node_died(self, event: NodeDied) -> None:
         room = self._rooms.get(event.node)
         if room is not None and room.incarnation == event.incarnation:
-            del self._rooms[event.node]
+            self._lose(room)
         gone = [
             address
             for address in {**self._owned, **self._watched}
@@ -392,8 +398,9 @@ info=None))]
         for info in event.nodes:
             if info.is_alive:
                 self._rooms[info.node] = self._room_of(info)
-            else:
-                self._rooms.pop(info.node, None)
+                self._lost.pop(info.node, None)
+            elif info.node in self._rooms:
+                self._lose(self._rooms[info.node])
         self._place_waiting()
 
     def _deadline_reached(self, event: ev.DeadlineReached) -> None:
@@ -421,6 +428,15 @@ info=None))]
                 room.charge(placing_shape(row.spec))
         return room
 
+    def _lose(self, room: NodeRoom) -> None:
+        del self._rooms[room.node]
+        self._lost[room.node] = (room, self._now + REPLACEMENT_S)
+
+    def _may_come(self, shape: Shape) -> bool:
+        """Whether a node died lately that fits the shape: another may take its place."""
+        self._lost = {node: lost for node, lost in self._lost.items() if lost[1] > self._now}
+        return any(fits(shape, room.total) for room, _ in self._lost.values())
+
     def _leave_node(self, row: Row) -> None:
         row.placed_on = ""
         self._underway.pop(row.spec.actor, None)
@@ -441,7 +457,8 @@ info=None))]
         if row.not_before <= self._now:
             near = spec.owner.address.node
             room = pick_room(shape, near, self._rooms.values(), row.refused_by)
-            if room is None and self._rooms and not row.refused_by:
+            is_infeasible = room is None and self._rooms and not row.refused_by
+            if is_infeasible and not self._may_come(shape):
                 reason = why_infeasible(shape, list(self._rooms.values()))
                 self._die(row, reason, is_infeasible=True)
                 return

@@ -111,7 +111,7 @@ class LeaseScheduler(Serving):
             self._is_short = False
         if self._is_short or self.room.available.get(CPU, 0) < 0:
             self._ask_return_idle()
-        if self._is_short and self.view:
+        if self._is_short and self.view.may_change:
             self._look_again()
         else:
             self._looked_at = None
@@ -201,6 +201,8 @@ class LeaseScheduler(Serving):
         while left > 0:
             choice = pick_node(shape, here, self.view, may_leave=not demand.is_spilled)
             if choice.kind == "nowhere":
+                if self.view.may_come(shape, self._now):
+                    return False
                 self._refuse(demand)
                 return True
             if choice.kind == "wait":
@@ -452,7 +454,7 @@ class LeaseScheduler(Serving):
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
-            self.view.update(info)
+            self.view.update(info, self._now)
         self._send_away()
 
     def _look_again(self) -> None:
@@ -472,7 +474,7 @@ class LeaseScheduler(Serving):
                 if isinstance(waiter, Placement):
                     self._send_elsewhere(waiter)
                     continue
-                if waiter.is_spilled:
+                if waiter.is_spilled and is_feasible(waiter.shape, self.room.total):
                     continue
                 if not self._spread(waiter):
                     break
@@ -489,7 +491,7 @@ class LeaseScheduler(Serving):
                 return
 
     def _node_lost(self, event: ev.NodeLost) -> None:
-        self.view.remove(event.node)
+        self.view.remove(event.node, self._now)
         for owner in [
             o for o in self.owners if o.node == event.node and o.incarnation == event.incarnation
         ]:

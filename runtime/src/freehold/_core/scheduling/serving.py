@@ -7,7 +7,7 @@ then has the lines served here. The tables are declared here too; nothing here k
 from __future__ import annotations
 
 from freehold._core.ids import Address
-from freehold._core.resources import CPU, UNIT, Shape
+from freehold._core.resources import CPU, UNIT, Shape, fits
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.events import Instant, SchedulingEffect
 from freehold._core.scheduling.lines import Demand, Line, Lines, Placement
@@ -223,7 +223,11 @@ class Serving:
             return
         self._asked_at = self._now
         self._must_ask = False
-        count = max(1, sum(line.count for line in self.lines))
+        # What no node can run now waits for one to come, not for what others hold.
+        count = sum(line.count for line in self.lines if fits(line.shape, self.room.total))
+        if not count and self.room.available.get(CPU, 0) >= 0:
+            return
+        count = max(1, count)
         for owner, row in self.owners.items():
             # Who waits for a key has no idle lease of that key.
             if row.leases and any(d.leases and not d.waiting for d in row.demands.values()):
