@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -19,6 +20,8 @@ from freehold._core.messages import ExitCause, NodeInfo
 from freehold._core.resources import UNIT, Shape
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.machine import LeaseScheduler
+
+pytestmark = pytest.mark.timeout(180)  # 20 s of CPU time, on a machine that may be shared
 
 NODE = "n" * 32
 OTHER = "o" * 32
