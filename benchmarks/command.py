@@ -125,6 +125,9 @@ class Run:
             process = self.host.start(side)
             self.shared[side] = process
             process.ask(INIT_TIMEOUT_S, do="init", num_cpus=NUM_CPUS)
+        for other, process in self.shared.items():
+            if other != side:
+                process.await_rest()
         return self.shared[side].round(row, variant, seconds)
 
     def _keep(self, row: Row, variant: Variant, source: Source, sample: Sample) -> None:

@@ -29,6 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 RAY_PYTHON = ROOT / "benchmarks" / ".venv-ray" / "bin" / "python"
 FREEHOLD_OVER_RAY = ROOT / "benchmarks" / "ray" / "freehold_over_ray"
 LOG_TAIL_BYTES = 4_000
+# A side is at rest below this share of one CPU: Ray's daemons take 0.02 to 0.05 with nothing to do.
+REST_SHARE = 0.15
+REST_SAMPLE_S = 0.2
+REST_TIMEOUT_S = 20.0
 # Input, output of two sides and of the bare processes, and what the stores put there.
 SCRATCH_BYTES = 8 * 10**9
 
@@ -77,6 +81,14 @@ class SideProcess:
         if self.pid in sample.task_pids:
             raise BenchError(f"{row.key}: a task ran in the driver's own process")
         return sample
+
+    def await_rest(self) -> None:
+        """Until its processes do next to nothing: what a round leaves behind (Ray ends eight
+        workers and starts as many, seconds of CPU) is not to run beside the other side's."""
+        deadline = time.monotonic() + REST_TIMEOUT_S
+        while proc.busy_share(self.mark, REST_SAMPLE_S) > REST_SHARE:
+            if time.monotonic() > deadline:
+                return  # it never rests; the round is measured as it is
 
     def end(self) -> None:
         """Ask for an orderly shutdown, then kill what is left of this process and its children."""

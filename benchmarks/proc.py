@@ -115,6 +115,29 @@ def marked(mark: str) -> list[int]:
     return sorted(pids)
 
 
+def cpu_seconds(pids: list[int]) -> dict[int, float]:
+    """The CPU time that each of the processes has taken so far; those that are gone are left
+    out."""
+    taken = {}
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        taken[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return taken
+
+
+def busy_share(mark: str, over_s: float) -> float:
+    """CPUs that the processes with the mark took in the next `over_s` seconds (1.0 is one whole
+    CPU)."""
+    before, started = cpu_seconds(marked(mark)), time.perf_counter()
+    time.sleep(over_s)
+    after = cpu_seconds(marked(mark))
+    taken = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+    return taken / (time.perf_counter() - started)
+
+
 def alive(pids: list[int]) -> list[int]:
     """Those of `pids` that still run: neither gone nor a zombie that waits for its parent."""
     running = []

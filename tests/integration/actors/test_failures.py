@@ -361,6 +361,15 @@ def test_a_kill_is_not_overtaken_by_later_calls(clean: LocalCluster) -> None:
         died(actor.add.remote(), "killed by freehold.kill")
 
 
+def test_a_kill_that_allows_a_restart_is_not_overtaken_by_later_calls(clean: LocalCluster) -> None:
+    actor = Fragile.options(max_restarts=-1).remote()
+    pid = freehold.get(actor.pid.remote())
+    for _ in range(10):
+        freehold.kill(actor, no_restart=False)
+        last, pid = pid, freehold.get(actor.pid.remote(), timeout=20)
+        assert pid != last
+
+
 def test_kill_while_the_constructor_waits_for_an_argument(
     clean: LocalCluster, tmp_path: Path
 ) -> None:

@@ -52,5 +52,5 @@ def test_a_hundred_actors_leave_nothing() -> None:
         # The bench has the sharp bar; what the allocator keeps of 100 connections varies by 6 MB.
         assert anonymous_bytes(node) <= 1.1 * node_bytes + (8 << 20)
         assert anonymous_bytes(os.getpid()) <= 1.1 * driver_bytes + (1 << 20)
-        workers = psutil.Process(node).children(recursive=True)
-        assert len(workers) <= 1 + 2 * 2 + 4, workers
+        # Spares that were forked in the actors' places go unused, and then they go.
+        eventually(lambda: len(psutil.Process(node).children(recursive=True)) <= 3, timeout_s=15)

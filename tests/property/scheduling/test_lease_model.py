@@ -21,6 +21,8 @@ from freehold._core.resources import UNIT, Shape
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.machine import LeaseScheduler
 
+pytestmark = pytest.mark.timeout(180)  # 20 s of CPU time, on a machine that may be shared
+
 NODE = "n" * 32
 OTHER = "o" * 32
 TOTAL = {"CPU": 2 * UNIT, "GPU": 2 * UNIT, "x": UNIT}

@@ -7,6 +7,7 @@ from typing import Any
 from freehold._core.actors import events as ev
 from freehold._core.actors.directory import DEAD_ACTORS, ActorDirectory
 from freehold._core.ids import Address
+from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import (
     ActorEnded,
     ActorFound,
@@ -33,7 +34,7 @@ from freehold._core.messages import (
 )
 from freehold._core.resources import UNIT, Shape, make_shape
 
-NODE, OTHER = "a" * 32, "b" * 32
+NODE, OTHER, THIRD = "a" * 32, "b" * 32, "c" * 32
 DRIVER = Address(NODE, 1)
 WATCHER = Address(OTHER, 2)
 HOME = Address(NODE, 7)
@@ -158,7 +159,23 @@ def test_actors_go_to_the_owners_node_until_it_is_half_full_then_where_least_is_
     one = make_shape({"CPU": 1})
     nodes = [placed(world.register(bytes([i]) * 16, one))[0][0] for i in range(6)]
     assert nodes == [NODE, NODE, OTHER, OTHER, NODE, OTHER]
+    for i in range(6):
+        world.tell(ActorStarted(bytes([i]) * 16, 0, Address(nodes[i], 7 + i)))
     world.view(NODE, 4)
+    assert placed(world.register(A, one)) == [(NODE, 0)]
+
+
+def test_what_is_on_its_way_to_a_node_counts_there_whatever_the_node_reports() -> None:
+    world = World(**{NODE: 2, OTHER: 2})
+    one = make_shape({"CPU": 1})
+    first = [placed(world.register(bytes([i]) * 16, one))[0][0] for i in range(2)]
+    assert first == [NODE, OTHER]
+    world.view(OTHER, 2)  # it waits there for a worker, so that the node's figures are the old ones
+    second = [placed(world.register(bytes([2 + i]) * 16, one))[0][0] for i in range(2)]
+    assert second == [NODE, OTHER]
+    world.tell(ActorEnded(bytes([0]) * 16, 0, CRASH, True))
+    world.tell(ActorStarted(bytes([2]) * 16, 0, HOME))
+    world.view(NODE, 2, free=1)
     assert placed(world.register(A, one)) == [(NODE, 0)]
 
 
@@ -174,6 +191,27 @@ def test_an_actor_that_fits_no_node_is_dead_and_says_what_is_lacking() -> None:
     assert state.info.state == "dead"
     assert state.info.reason.startswith("infeasible: ")
     assert "CPU: 4 needed, 2 there" in state.info.reason
+
+
+def test_an_actor_that_only_a_dead_node_fitted_waits_for_another_of_its_kind() -> None:
+    world = World(**{NODE: 2, OTHER: 8})
+    four = make_shape({"CPU": 4})
+    assert placed(world.register(A, four, max_restarts=1)) == [(OTHER, 0)]
+    world.tell(ActorStarted(A, 0, Address(OTHER, 7)))
+    assert states(world.tell(NodeDied(OTHER, 0, "gone"))) == [(DRIVER, "restarting")]
+    assert world.pass_time(REPLACEMENT_S - 1) == []
+    assert placed(world.view(THIRD, 8)) == [(THIRD, 1)]
+
+
+def test_it_is_dead_if_none_comes() -> None:
+    world = World(**{NODE: 2, OTHER: 8})
+    world.tell(NodeDied(OTHER, 0, "gone"))
+    assert states(world.register(A, make_shape({"CPU": 4}))) == []
+    assert last_state(world.register(b"b" * 16, make_shape({"CPU": 9}))).is_infeasible
+    effects = world.pass_time(REPLACEMENT_S)
+    assert last_state(effects).is_infeasible
+    assert last_state(effects).info.actor == A
+    assert world.directory.next_deadline() is None
 
 
 def test_without_any_node_an_actor_waits_for_one() -> None:

@@ -24,8 +24,9 @@ class World:
     def join(self, node: str, incarnation: int = 0) -> list[ev.MembershipEffect]:
         return self.tell(NodeJoined(NodeInfo(node, incarnation, {"CPU": 4}, {"CPU": 4})))
 
-    def report(self, node: str, free: int) -> list[ev.MembershipEffect]:
-        return self.tell(NodeReported(node, {"CPU": free}, {}))
+    def report(self, node: str, free: int, queued: int = 0) -> list[ev.MembershipEffect]:
+        waiting = {"CPU: 1": queued} if queued else {}
+        return self.tell(NodeReported(node, {"CPU": free}, waiting))
 
     def pass_time(self, seconds: float) -> list[ev.MembershipEffect]:
         until = self.now + seconds
@@ -73,6 +74,26 @@ def test_a_node_gets_one_frame_a_second_with_what_changed_last() -> None:
     assert pushes(world.pass_time(0.85)) == []
     assert pushes(world.pass_time(0.1)) == [("b", [("a", 0)]), ("c", [("b", 2), ("a", 0)])]
     assert pushes(world.pass_time(10.0)) == []
+
+
+def test_where_something_waits_room_elsewhere_is_heard_of_soon() -> None:
+    world = World("a", "b", "c")
+    world.report("b", 1)
+    world.pass_time(0.05)
+    world.report("a", 0, queued=1)
+    assert pushes(world.report("b", 2)) == []
+    assert pushes(world.pass_time(0.04)) == []
+    assert pushes(world.pass_time(0.02)) == [("a", [("b", 2)])]
+
+
+def test_a_node_with_a_queue_of_its_own_is_no_news_to_hurry_for() -> None:
+    world = World("a", "b")
+    world.report("a", 0, queued=1)
+    world.report("b", 1)
+    world.pass_time(0.5)
+    assert pushes(world.report("b", 0, queued=1)) == []
+    assert pushes(world.pass_time(0.45)) == []
+    assert pushes(world.pass_time(0.1)) == [("a", [("b", 0)])]
 
 
 def test_a_report_without_news_is_not_pushed() -> None:

@@ -104,6 +104,40 @@ def test_the_actor_ends_with_its_last_handle_after_its_calls(owner: Owner) -> No
     assert (owner.table.rows, owner.table.by_id, owner.actors.links) == (0, {}, {})
 
 
+def test_calls_after_a_kill_wait_for_the_next_life_whatever_is_said_of_this_one(
+    owner: Owner,
+) -> None:
+    handle = create(owner, max_restarts=-1)
+    tell(owner, handle, "alive", restarts=2)
+    retried, lost = call(owner, handle, retries=1), call(owner, handle)
+    said(owner, m.Call)
+    owner.actors.on_killed(handle._row, "killed", False, 0.0)
+    assert isinstance(lost._row.value, ActorUnavailableError)
+    later = call(owner, handle)
+    tell(owner, handle, "alive", restarts=2)
+    tell(owner, handle, "restarting", restarts=2)
+    assert not said(owner, m.Call)
+    tell(owner, handle, "alive", restarts=3)
+    assert [x.key for x in said(owner, m.Call)] == [retried._row.key, later._row.key]
+
+
+def test_a_kill_that_allows_a_restart_which_is_not_left_is_for_good(owner: Owner) -> None:
+    handle = create(owner, max_restarts=1)
+    tell(owner, handle, "alive", restarts=1)
+    ref = call(owner, handle)
+    owner.actors.on_killed(handle._row, "killed", False, 0.0)
+    assert isinstance(ref._row.value, ActorDiedError)
+    assert isinstance(call(owner, handle)._row.value, ActorDiedError)
+
+
+def test_a_kill_of_an_actor_that_is_not_alive_changes_nothing_here(owner: Owner) -> None:
+    handle = create(owner, max_restarts=1)
+    ref = call(owner, handle)
+    owner.actors.on_killed(handle._row, "killed", False, 0.0)
+    tell(owner, handle, "alive", restarts=1)
+    assert [x.key for x in said(owner, m.Call)] == [ref._row.key]
+
+
 def test_a_cancelled_call_lets_go_of_the_handle(owner: Owner) -> None:
     handle = create(owner)
     ref = call(owner, handle)

@@ -14,9 +14,11 @@ from tests.unit.scheduling.world import (
     of,
 )
 
+from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import ExitCause
 from freehold._core.resources import UNIT, make_shape
 from freehold._core.scheduling import events as ev
+from freehold._core.scheduling.machine import LOOK_AGAIN_S
 from freehold._core.scheduling.policy import NodeRoom, pick_node
 
 ACTOR = b"a" * 16
@@ -182,11 +184,66 @@ def test_what_waits_is_sent_away_when_another_node_has_room() -> None:
     assert of(effects, ev.SpillBack) == [ev.SpillBack(SECOND, 0, 1, OTHER)]
 
 
+def test_what_came_after_the_last_news_is_sent_away_without_any() -> None:
+    world = World(CPU=1)
+    world.idle(2)
+    world.tell(ev.ViewChanged([node_info(free={"CPU": 1}, CPU=1)]))
+    place(world, CPU=1)
+    assert of(place(world, b"b" * 16, CPU=1), ev.RejectActor) == []
+    assert of(world.pass_time(LOOK_AGAIN_S - 0.01), ev.RejectActor) == []
+    (rejected,) = of(world.pass_time(0.02), ev.RejectActor)
+    assert rejected.actor == b"b" * 16
+    assert not rejected.is_final
+
+
+def test_room_that_was_charged_and_not_used_is_found_again() -> None:
+    world = World(CPU=1)
+    world.tell(ev.ViewChanged([node_info(free={"CPU": 1}, CPU=1)]))
+    world.want(2)
+    world.start_all()
+    assert of(world.want(1, owner=SECOND), ev.SpillBack) == []
+    assert of(world.pass_time(LOOK_AGAIN_S + 0.01), ev.SpillBack) == [
+        ev.SpillBack(SECOND, 0, 1, OTHER)
+    ]
+
+
 def test_nothing_is_sent_to_a_lost_node() -> None:
     world = World(CPU=1)
     world.tell(ev.ViewChanged([node_info(free={"CPU": 2}, CPU=2)]))
     world.tell(ev.NodeLost(OTHER, 0))
     assert of(world.want(5), ev.SpillBack) == []
+
+
+def test_what_only_a_dead_node_fitted_waits_for_another_of_its_kind() -> None:
+    shape = make_shape({"x": 1})
+    world = World(CPU=1)
+    world.tell(ev.ViewChanged([node_info(free={"x": 1}, x=1)]))
+    world.tell(ev.NodeLost(OTHER, 0))
+    world.want(1, owner=SECOND)
+    world.start_all()
+    assert world.want(1, shape) == []
+    assert of(world.pass_time(REPLACEMENT_S - 1), ev.ReportInfeasible) == []
+    assert of(world.tell(ev.ViewChanged([node_info(THIRD, free={"x": 1}, x=1)])), ev.SpillBack) == [
+        ev.SpillBack(DRIVER, 0, 1, THIRD)
+    ]
+
+
+def test_it_does_not_wait_for_ever_and_nobody_is_asked_for_leases_meanwhile() -> None:
+    shape = make_shape({"x": 1})
+    world = World(CPU=1)
+    world.tell(ev.ViewChanged([node_info(free={"x": 1}, x=1)]))
+    dead = node_info(free={}, x=1)
+    dead.is_alive = False
+    world.tell(ev.ViewChanged([dead]))
+    world.want(1, owner=SECOND)
+    world.start_all()
+    world.want(1, shape)
+    world.want(1, shape, SECOND, key=7, spilled=True)
+    effects = world.pass_time(REPLACEMENT_S + LOOK_AGAIN_S)
+    refused = of(effects, ev.ReportInfeasible)
+    assert [(effect.owner, effect.key) for effect in refused] == [(DRIVER, 0), (SECOND, 7)]
+    assert of(effects, ev.AskReturnIdle) == []
+    assert len(of(world.want(1, make_shape({"y": 1}), key=1), ev.ReportInfeasible)) == 1
 
 
 def test_shapes_without_resources_stay() -> None:

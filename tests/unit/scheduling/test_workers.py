@@ -6,6 +6,7 @@ from tests.unit.scheduling.world import DRIVER, SECOND, World, of
 
 from freehold._core.resources import make_shape
 from freehold._core.scheduling import events as ev
+from freehold._core.scheduling.serving import SPARE_LIMIT
 
 GPU1 = make_shape({"GPU": 1})
 GPU_HALF = make_shape({"GPU": 0.5})
@@ -118,6 +119,65 @@ def test_a_worker_used_in_between_is_young_again() -> None:
     world.pass_time(2.1)
     assert grant.process in world.machine.pool.by_process
     assert world.machine.pool.by_process[grant.process].state == "idle"
+
+
+# ---- spares ------------------------------------------------------------------------------------
+
+
+def with_actors(world: World, count: int, **amounts: float) -> None:
+    """So many actors live there: processes 1, 2, …"""
+    for number in range(count):
+        shape = make_shape(amounts)
+        world.tell(ev.ActorPlacementRequested(b"%016d" % number, 0, shape))
+    world.start_all()
+
+
+def test_a_fresh_worker_takes_the_place_of_an_actors() -> None:
+    world = World(ev.SchedulerSettings(prestart_workers=1), CPU=2)
+    with_actors(world, 2)
+    assert of(world.exited(1), ev.StartWorker) == [ev.StartWorker(3, "", [])]
+    world.start_all()
+    placed = world.tell(ev.ActorPlacementRequested(b"next", 0, ()))
+    assert [type(effect) for effect in placed] == [ev.AssignActor]
+
+
+def test_a_killed_task_worker_is_not_replaced_before_it_is_needed() -> None:
+    world = World(ev.SchedulerSettings(prestart_workers=1), CPU=2)
+    world.want(1)
+    world.start_all()
+    assert of(world.exited(1), ev.StartWorker) == []
+
+
+def test_spares_are_started_few_at_a_time_and_up_to_a_limit() -> None:
+    world = World(ev.SchedulerSettings(prestart_workers=1), CPU=2)
+    with_actors(world, SPARE_LIMIT + 4)
+    starts: list[ev.SchedulingEffect] = []
+    for process in range(1, SPARE_LIMIT + 5):
+        starts += of(world.exited(process), ev.StartWorker)
+    assert len(starts) == 2
+    starts += of(world.start_all(), ev.StartWorker)
+    assert len(starts) == SPARE_LIMIT == world.machine.snapshot().idle
+    assert of(world.pass_time(5.1), ev.StartWorker) == []
+    assert world.machine.snapshot().idle == 2
+
+
+def test_a_spare_that_cannot_be_started_is_not_tried_again() -> None:
+    world = World(ev.SchedulerSettings(prestart_workers=1), CPU=2)
+    with_actors(world, 2)
+    world.exited(1)
+    world.exited(2)
+    for start in list(world.machine.pool.starts):
+        assert world.tell(ev.WorkerStartFailed(start, "no memory")) == []
+    assert world.pass_time(10.0) == []
+
+
+def test_no_worker_takes_the_place_of_one_with_devices_or_where_none_is_started_ahead() -> None:
+    world = World(ev.SchedulerSettings(prestart_workers=1), CPU=2, GPU=1)
+    with_actors(world, 1, GPU=1)
+    assert of(world.exited(1), ev.StartWorker) == []
+    world = World(ev.SchedulerSettings(prestart_workers=0), CPU=2)
+    with_actors(world, 1)
+    assert of(world.exited(1), ev.StartWorker) == []
 
 
 # ---- devices -----------------------------------------------------------------------------------

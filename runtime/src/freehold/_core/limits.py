@@ -61,6 +61,9 @@ SUPERVISORS = 8
 RECONSTRUCTION_ATTEMPTS = 3
 """Executions spent on bringing back one lost object, apart from the task's own retries."""
 
+REPLACEMENT_S = 30.0
+"""What only a node that just died could run waits this long for another of its kind to join."""
+
 FENCE_S = 10.0
 """A node that lost the head for this long, while its peers have not, stops and rejoins."""
 

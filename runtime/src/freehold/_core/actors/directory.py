@@ -29,6 +29,7 @@ from freehold._core.actors.placing import (
 )
 from freehold._core.ids import Address
 from freehold._core.invariants import check
+from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import (
     ActorEnded,
     ActorFound,
@@ -45,12 +46,14 @@ from freehold._core.messages import (
     KillActor,
     ListActors,
     NodeDied,
+    NodeInfo,
     OwnerInfo,
     ProcessGone,
     RegisterActor,
     ReleaseActor,
     WatchActor,
 )
+from freehold._core.resources import Shape, fits
 
 PENDING = "pending"
 ALIVE = "alive"
@@ -136,8 +139,12 @@ info=None))]
         self._owned: dict[Address, dict[bytes, None]] = {}
         self._watched: dict[Address, dict[bytes, None]] = {}
         self._unplaced: dict[bytes, None] = {}
+        self._underway: dict[bytes, None] = {}
+        """Placed and not alive yet: their node's figures may not count them."""
         self._unknown: dict[tuple[bytes, Address], Instant] = {}
         self._rooms: dict[str, NodeRoom] = {}
+        self._lost: dict[str, tuple[NodeRoom, Instant]] = {}
+        """Nodes that died lately, and until when another of their kind is waited for."""
         self._ignored = 0
         # Both are only meaningful during `handle`.
         self._effects: list[ActorEffect] = []
@@ -176,6 +183,8 @@ info=None))]
         times = [self._rows[actor].not_before for actor in self._unplaced]
         # What waits for a node that does not exist yet waits for `ViewChanged`.
         times = [at for at in times if at > self._now]
+        if self._unplaced:
+            times += [until for _, until in self._lost.values() if until > self._now]
         if self._unknown:
             times.append(next(iter(self._unknown.values())))
         return min(times, default=None)
@@ -199,7 +208,8 @@ info=None))]
 
         ACT-1: a name leads to the one actor that has it and is not dead.
         ACT-2: an actor has an address exactly while it is alive, and is then placed.
-        ACT-3: an actor that is not dead is placed on a node or waits for one.
+        ACT-3: an actor that is not dead is placed on a node or waits for one; it is underway
+        exactly while it is placed and not alive, unless it was killed there.
         ACT-4: owners and watchers are found by address exactly as the actors know them.
         ACT-5: no actor is restarted more often than it may be.
         ACT-6: the dead are bounded in number and not among the living.
@@ -219,6 +229,8 @@ info=None))]
             waits = actor in self._unplaced
             check(waits != bool(row.placed_on), "ACT-3", f"{who} is on {row.placed_on!r}")
             most = row.spec.options.max_restarts
+            underway = bool(row.placed_on) and not alive and not row.is_ending
+            check((actor in self._underway) == underway, "ACT-3", f"{who} is {row.state}")
             check(most < 0 or row.restart <= most, "ACT-5", f"{who}: restart {row.restart}")
             check(actor not in self._dead, "ACT-6", f"{who} is {row.state} and dead")
             if not row.is_orphan:
@@ -298,6 +310,7 @@ info=None))]
             self._die(row, reason)
         elif row.placed_on and not row.is_ending:
             row.is_ending = True
+            self._underway.pop(message.actor, None)
             self._unplace(row, 0.0, reason)
             row.reason, row.cause = reason, None
             self._set_restarting(row)
@@ -327,6 +340,7 @@ info=None))]
             self._die(row, "the constructor raised", error=event.error)
             return
         row.state = ALIVE
+        self._underway.pop(event.actor, None)
         row.address = event.address
         row.reason, row.cause = "", None
         row.failures = 0
@@ -336,7 +350,7 @@ info=None))]
         row = self._current(event.actor, event.restart)
         if row is None:
             return
-        row.placed_on = ""
+        self._leave_node(row)
         if event.is_intended:
             self._die(row, event.cause.reason or "it ended by itself")
         else:
@@ -346,7 +360,7 @@ info=None))]
         row = self._current(event.actor, event.restart)
         if row is None or row.placed_on != event.node:
             return
-        row.placed_on = ""
+        self._leave_node(row)
         if row.is_ending:
             self._restart(row, event.reason)
         elif event.is_final:
@@ -361,7 +375,7 @@ info=None))]
     def _node_died(self, event: NodeDied) -> None:
         room = self._rooms.get(event.node)
         if room is not None and room.incarnation == event.incarnation:
-            del self._rooms[event.node]
+            self._lose(room)
         gone = [
             address
             for address in {**self._owned, **self._watched}
@@ -370,7 +384,7 @@ info=None))]
         lost: list[Row] = []
         for row in self._rows.values():
             if row.placed_on == event.node and row.incarnation == event.incarnation:
-                row.placed_on = ""
+                self._leave_node(row)
                 lost.append(row)
         reason = f"node {event.node[:8]} died: {event.reason}"
         self._forget(gone, reason)
@@ -381,9 +395,10 @@ info=None))]
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
             if info.is_alive:
-                self._rooms[info.node] = room_of(info)
-            else:
-                self._rooms.pop(info.node, None)
+                self._rooms[info.node] = self._room_of(info)
+                self._lost.pop(info.node, None)
+            elif info.node in self._rooms:
+                self._lose(self._rooms[info.node])
         self._place_waiting()
 
     def _deadline_reached(self, event: ev.DeadlineReached) -> None:
@@ -397,6 +412,32 @@ info=None))]
         self._place_waiting()
 
     # ---- transitions ---------------------------------------------------------------------------
+
+    def _room_of(self, info: NodeInfo) -> NodeRoom:
+        """What a node has just reported, less what is on its way there.
+
+        Some of that it may count already; counting it twice makes the node look a little fuller
+        for a moment, not counting it has a burst wait there while others are idle.
+        """
+        room = room_of(info)
+        for actor in self._underway:
+            row = self._rows[actor]
+            if row.placed_on == info.node and row.incarnation == info.incarnation:
+                room.charge(placing_shape(row.spec))
+        return room
+
+    def _lose(self, room: NodeRoom) -> None:
+        del self._rooms[room.node]
+        self._lost[room.node] = (room, self._now + REPLACEMENT_S)
+
+    def _may_come(self, shape: Shape) -> bool:
+        """Whether a node died lately that fits the shape: another may take its place."""
+        self._lost = {node: lost for node, lost in self._lost.items() if lost[1] > self._now}
+        return any(fits(shape, room.total) for room, _ in self._lost.values())
+
+    def _leave_node(self, row: Row) -> None:
+        row.placed_on = ""
+        self._underway.pop(row.spec.actor, None)
 
     def _place_waiting(self) -> None:
         for actor in list(self._unplaced):
@@ -414,7 +455,8 @@ info=None))]
         if row.not_before <= self._now:
             near = spec.owner.address.node
             room = pick_room(shape, near, self._rooms.values(), row.refused_by)
-            if room is None and self._rooms and not row.refused_by:
+            is_infeasible = room is None and self._rooms and not row.refused_by
+            if is_infeasible and not self._may_come(shape):
                 reason = why_infeasible(shape, list(self._rooms.values()))
                 self._die(row, reason, is_infeasible=True)
                 return
@@ -426,6 +468,7 @@ info=None))]
         room.charge(shape)
         row.placed_on = room.node
         row.incarnation = room.incarnation
+        self._underway[spec.actor] = None
         self._effects.append(ev.PlaceActorOn(room.node, spec, row.restart))
 
     def _may_restart(self, row: Row) -> bool:
@@ -486,6 +529,7 @@ info=None))]
         actor = row.spec.actor
         del self._rows[actor]
         self._unplaced.pop(actor, None)
+        self._underway.pop(actor, None)
         if row.name is not None:
             del self._named[row.name]
         if not row.is_orphan:

@@ -2,7 +2,8 @@
 
 Place in the flow: the control service passes on what node managers report and what it found out
 about their ends. Changes go to every other node, changed nodes only and at most one frame a node
-and second: the first after quiet at once, the rest together when the second is over.
+and second: the first after quiet at once, the rest together when the second is over. A node where
+something waits hears ten times as soon of one where nothing does: it may send there what waits.
 
 Death is of (node, incarnation) and is declared here and nowhere else. Who was declared dead is
 refused under that incarnation, however late it reports again.
@@ -24,6 +25,10 @@ from freehold._core.messages import NodeInfo, NodeJoined, NodeReported
 
 PUSH_PERIOD_S = 1.0
 """Least time between two views sent to one node."""
+
+PUSH_SOON_S = 0.1
+"""The same where something waits and the news may be of room. In a cluster that is busy all over,
+where frames would add up, nodes without a queue are rare."""
 
 DEAD_NODES = 1_000
 """Dead nodes remembered for queries and refusals; the first to die is forgotten first."""
@@ -194,11 +199,12 @@ class Membership:
         for node, target in self._targets.items():
             if target.seen == self._version:
                 continue
-            at = target.pushed_at + PUSH_PERIOD_S
+            news = self._news(node, target.seen)
+            is_wanted = self._nodes[node].queued and any(not info.queued for info in news)
+            at = target.pushed_at + (PUSH_SOON_S if is_wanted else PUSH_PERIOD_S)
             if at > self._now:
                 due = at if due is None else min(due, at)
                 continue
-            news = self._news(node, target.seen)
             target.seen = self._version
             if news:
                 target.pushed_at = self._now

@@ -25,7 +25,7 @@ class ActorLink:
 
     __slots__ = (
         "address", "calls", "handle", "inflight", "info", "is_infeasible", "is_released",
-        "is_watched", "max_pending_calls", "restarts", "state", "waiters",
+        "is_watched", "least_restart", "max_pending_calls", "restarts", "state", "waiters",
     )  # fmt: skip
 
     def __init__(self, handle: Row) -> None:
@@ -36,6 +36,8 @@ class ActorLink:
         self.calls: deque[Task] = deque()
         self.inflight: dict[int, Task] = {}
         self.restarts = -1
+        self.least_restart = -1
+        """What is said of earlier lives is old: this process had them killed."""
         self.max_pending_calls = -1
         self.is_watched = False
         self.is_infeasible = False

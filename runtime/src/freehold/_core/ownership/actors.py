@@ -19,7 +19,13 @@ from freehold._core.messages import (
     WatchActor,
 )
 from freehold._core.options import TaskOptions
-from freehold._core.ownership.actor_calls import ALIVE, DEAD, PENDING_ACTOR, ActorLink
+from freehold._core.ownership.actor_calls import (
+    ALIVE,
+    DEAD,
+    PENDING_ACTOR,
+    RESTARTING,
+    ActorLink,
+)
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.row import PENDING, Row, Task
 from freehold._core.resources import Shape
@@ -262,6 +268,8 @@ class ActorCalls:
         link = self.links.get(info.actor)
         if link is None or link.state == DEAD:
             return
+        if info.state != DEAD and info.restarts < link.least_restart:
+            return
         self._ask_at.pop(info.actor, None)
         if link.address is not None and link.address != info.address:
             self._by_address.pop(link.address, None)
@@ -278,10 +286,25 @@ class ActorCalls:
         self._owner.outbox.woken.extend(waiters)
         self.push_ready(link)
 
-    def on_killed(self, handle: Row, reason: str, now: float) -> None:
-        """This process had the actor killed for good: it is dead for it from now on."""
+    def on_killed(self, handle: Row, reason: str, no_restart: bool, now: float) -> None:
+        """This process had the actor killed: what it calls from now on must not overtake that.
+
+        For good, it is dead for this process at once. Else calls wait for its next life, and only
+        where it is known to be alive; elsewhere what is said of it next is said after the kill.
+        """
         link = self.link_to(handle)
         known = link.info
+        if not no_restart:
+            if known is None or link.state != ALIVE:
+                return
+            most = known.options.max_restarts
+            if most < 0 or link.restarts < most:
+                ending = ActorInfo(
+                    known.actor, known.owner, known.options, RESTARTING, None, link.restarts, reason
+                )
+                self.on_state(ending, now)
+                link.least_restart = link.restarts + 1
+                return
         if known is None and link.actor in self._creations:
             spec = self._creations[link.actor][1]
             known = ActorInfo(spec.actor, spec.owner, spec.options, DEAD)

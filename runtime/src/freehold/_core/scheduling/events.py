@@ -32,7 +32,8 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Idle workers kept however long nothing runs; −1 means one per CPU, at least one."""
 
     prestart_workers: int = -1
-    """Workers started with the node, so that the first task finds one; −1: one per CPU, up to 4."""
+    """Workers started with the node, so that the first task finds one; −1: one per CPU, up to 4.
+    With 0 none is forked ahead later either, in the place of an actor's that has ended."""
 
     starts_at_once: int = -1
     """Workers starting at the same time at the most; −1 means one per CPU, at least 2."""

@@ -50,6 +50,10 @@ START_ATTEMPTS = 5
 START_PAUSE_S = 0.1
 """Pause after a failed start, doubled with each in a row: a new zygote needs some time."""
 
+LOOK_AGAIN_S = 0.5
+"""While something waits for room, the view is looked at this often though nothing in it changed:
+longer than word of another node's change takes, so that nothing is sent back and forth."""
+
 SPREAD_STEPS = 64
 """Decisions spent at the most on sending away one demand that never fits here."""
 
@@ -108,8 +112,14 @@ class LeaseScheduler(Serving):
             self._is_short = False
         if self._is_short or self.room.available.get(CPU, 0) < 0:
             self._ask_return_idle()
+        if self._is_short and self.view.may_change:
+            self._look_again()
+        else:
+            self._looked_at = None
         if self._grace:
             self._end_overdue()
+        if self._spares:
+            self._start_spares()
         self._reap_idle()
         if self._is_dirty or self.lines.is_dirty:
             self._report()
@@ -127,6 +137,8 @@ class LeaseScheduler(Serving):
                 times.append(self.lines.bar_until)
         if self._asked_at is not None and self._is_short:
             times.append(self._asked_at + (ASK_PAUSE_S if self._must_ask else ASK_AGAIN_S))
+        if self._looked_at is not None:
+            times.append(self._looked_at + LOOK_AGAIN_S)
         if self._reported_at is not None and (self._is_dirty or self.lines.is_dirty):
             times.append(self._reported_at + self.settings.report_period_s)
         return min(times, default=None)
@@ -193,6 +205,8 @@ class LeaseScheduler(Serving):
         while left > 0:
             choice = pick_node(shape, here, self.view, may_leave=not demand.is_spilled)
             if choice.kind == "nowhere":
+                if self.view.may_come(shape, self._now):
+                    return False
                 self._refuse(demand)
                 return True
             if choice.kind == "wait":
@@ -325,6 +339,7 @@ class LeaseScheduler(Serving):
             self.ignored += 1
             return
         env = start.env
+        self._spares.pop(env, None)
         waiter = start.waiter
         if waiter is not None:
             self.room.give_back(start.shape, start.gpus)
@@ -369,8 +384,10 @@ class LeaseScheduler(Serving):
                 self._effects.append(
                     ev.RevokeLease(demand.owner, worker.lease, event.process, event.cause)
                 )
-            self._release(worker)
             placement = worker.placement
+            if placement is not None and not worker.gpus and self._prestart:
+                self._spares[worker.env] = self._spares.get(worker.env, 0) + 1
+            self._release(worker)
             if placement is not None:
                 del self.placements[placement.name]
                 self._report_ended(placement, event.cause, event.is_intended or placement.was_asked)
@@ -480,13 +497,27 @@ class LeaseScheduler(Serving):
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
-            self.view.update(info)
+            self.view.update(info, self._now)
+        self._send_away()
+
+    def _look_again(self) -> None:
+        """What waits may have come after the last news of the room that another node has."""
+        if self._looked_at is not None and self._now < self._looked_at + LOOK_AGAIN_S:
+            return
+        is_first = self._looked_at is None
+        self._looked_at = self._now
+        if not is_first:
+            self.view.forget_charges()
+            self._send_away()
+
+    def _send_away(self) -> None:
+        """Send what waits here where the view has room for it."""
         for line in list(self.lines):
             for waiter in list(line.waiters.values()):
                 if isinstance(waiter, Placement):
                     self._send_elsewhere(waiter)
                     continue
-                if waiter.is_spilled:
+                if waiter.is_spilled and is_feasible(waiter.shape, self.room.total):
                     continue
                 if not self._spread(waiter):
                     break
@@ -503,7 +534,7 @@ class LeaseScheduler(Serving):
                 return
 
     def _node_lost(self, event: ev.NodeLost) -> None:
-        self.view.remove(event.node)
+        self.view.remove(event.node, self._now)
         self.dead.add_node(event.node, event.incarnation)
         for owner in [
             o for o in self.owners if o.node == event.node and o.incarnation == event.incarnation

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
-from freehold._core.resources import CPU, UNIT, Shape
+from freehold._core.resources import CPU, UNIT, Shape, fits
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.events import Instant, SchedulingEffect
 from freehold._core.scheduling.lines import Demand, Line, Lines, Placement
@@ -18,6 +18,10 @@ from freehold._core.scheduling.workers import ACTOR, ENDING, LEASED, Start, Work
 
 PRESTART_LIMIT = 4
 """Workers started ahead by default at the most: an idle one costs up to 25 MB."""
+
+SPARE_LIMIT = 16
+"""Idle workers up to which one is forked in the place of an actor's: a burst of actors comes back
+soon or not at all, and those not used within `idle_worker_s` go."""
 
 ASK_AGAIN_S = 1.0
 """While someone waits, holders of leases are reminded this often; so long they keep it in mind."""
@@ -71,9 +75,13 @@ class Serving:
         self._grace: dict[int, Instant] = {}
         self._start_failures: dict[str, int] = {}
         self._no_start_before: dict[str, Instant] = {}
+        self._spares: dict[str, int] = {}
+        """Workers to be forked in the place of those that were actors, by environment."""
         self._asked_at: Instant | None = None
         self._must_ask = False
         self._is_short = False
+        self._looked_at: Instant | None = None
+        """When the view was last looked at for what waits; None while nothing is short."""
         self._reported: tuple[dict[str, int], dict[str, int]] = (dict(total), {})
         self._reported_at: Instant | None = None
         self._is_dirty = False
@@ -199,6 +207,20 @@ class Serving:
                     break
                 self._start(env)
 
+    def _start_spares(self) -> None:
+        """Fork what actors took from the pool for good: half of what an actor costs before its
+        constructor runs is its process, and here nobody waits for it."""
+        for env, count in list(self._spares.items()):
+            room = SPARE_LIMIT - self.pool.idle(env) - self.pool.starting(env)
+            left = min(count, room)
+            while left > 0 and self._may_start(env):
+                self._start(env)
+                left -= 1
+            if left > 0:
+                self._spares[env] = left
+            else:
+                del self._spares[env]
+
     def _ask_return_idle(self) -> None:
         """Have those who hold leases that may be idle give them back."""
         pause = ASK_PAUSE_S if self._must_ask else ASK_AGAIN_S
@@ -206,7 +228,11 @@ class Serving:
             return
         self._asked_at = self._now
         self._must_ask = False
-        count = max(1, sum(line.count for line in self.lines))
+        # What no node can run now waits for one to come, not for what others hold.
+        count = sum(line.count for line in self.lines if fits(line.shape, self.room.total))
+        if not count and self.room.available.get(CPU, 0) >= 0:
+            return
+        count = max(1, count)
         for owner, row in self.owners.items():
             # Who waits for a key has no idle lease of that key.
             if row.leases and any(d.leases and not d.waiting for d in row.demands.values()):

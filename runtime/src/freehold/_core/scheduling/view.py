@@ -1,8 +1,9 @@
 """What a node knows of the other nodes, charged with what it has just sent there.
 
-A view is up to a second old. Whoever is spilled to a node is counted against its free resources
-until the next word from it, so that a burst does not all go to one node. A wrong guess costs one
-more queueing, never an overcommitment: the node that grants decides by its own figures.
+A view is up to a second old, a tenth while something waits here. Whoever is spilled to a node is
+counted against its free resources until the next word from it, so that a burst does not all go to
+one node. A wrong guess costs one more queueing, never an overcommitment: the node that grants
+decides by its own figures.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator
 
+from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import NodeInfo
 from freehold._core.resources import Shape
-from freehold._core.scheduling.policy import NodeRoom
+from freehold._core.scheduling.events import Instant
+from freehold._core.scheduling.policy import NodeRoom, is_feasible
 
 
 class ClusterView:
@@ -21,7 +24,11 @@ class ClusterView:
     def __init__(self, node: str) -> None:
         self._own = node
         self._rooms: dict[str, NodeRoom] = {}
+        self._said: dict[str, dict[str, int]] = {}
+        """What was free by each node's own last word."""
         self._order: list[str] = []
+        self._lost: dict[str, tuple[dict[str, int], Instant]] = {}
+        """What dead nodes had in all, and until when another of their kind is waited for."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -29,24 +36,44 @@ class ClusterView:
     def __iter__(self) -> Iterator[NodeRoom]:
         return (self._rooms[node] for node in self._order)
 
-    def update(self, info: NodeInfo) -> None:
+    def update(self, info: NodeInfo, now: Instant) -> None:
         """A node is as `info` says now."""
         if info.node == self._own:
             return
         if not info.is_alive:
-            self.remove(info.node)
+            self.remove(info.node, now)
             return
+        self._lost.pop(info.node, None)
         if info.node not in self._rooms:
             insort(self._order, info.node)
         self._rooms[info.node] = NodeRoom(info.node, info.total, dict(info.available))
+        self._said[info.node] = info.available
 
-    def remove(self, node: str) -> None:
+    def remove(self, node: str, now: Instant) -> None:
         """A node is gone."""
-        if self._rooms.pop(node, None) is not None:
+        room = self._rooms.pop(node, None)
+        if room is not None:
+            self._lost[node] = (dict(room.total), now + REPLACEMENT_S)
+            del self._said[node]
             self._order.remove(node)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether there are other nodes, or were until lately."""
+        return bool(self._order or self._lost)
+
+    def may_come(self, shape: Shape, now: Instant) -> bool:
+        """Whether a node died lately that could run the shape: another may take its place."""
+        self._lost = {node: lost for node, lost in self._lost.items() if lost[1] > now}
+        return any(is_feasible(shape, total) for total, _ in self._lost.values())
 
     def charge(self, node: str, shape: Shape) -> None:
         """A lease of the shape was just sent there."""
         available = self._rooms[node].available
         for name, units in shape:
             available[name] = available.get(name, 0) - units
+
+    def forget_charges(self) -> None:
+        """What was sent has arrived, or never will: a node that it left as it was says nothing."""
+        for node, room in self._rooms.items():
+            room.available = dict(self._said[node])

@@ -85,6 +85,10 @@ class WorkerPool:
         """Workers being started that anyone with the environment may get."""
         return self._plain_starts.get(env, 0)
 
+    def idle(self, env: str) -> int:
+        """Workers of the environment that do nothing."""
+        return len(self._idle.get(env, ()))
+
     # ---- workers -------------------------------------------------------------------------------
 
     def add(self, worker: Worker, now: Instant) -> None:

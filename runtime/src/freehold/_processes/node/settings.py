@@ -72,7 +72,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Idle workers kept however long nothing runs; -1: one per CPU."""
 
     prestart_workers: int = -1
-    """Workers started with the node, so that the first task finds one; -1: one per CPU, up to 4."""
+    """Workers started with the node, so that the first task finds one; -1: one per CPU, up to 4.
+    With 0 none is forked ahead later either, in the place of an actor's that has ended."""
 
     starts_at_once: int = -1
     """Workers starting at the same time at the most; -1: one per CPU, at least 2."""

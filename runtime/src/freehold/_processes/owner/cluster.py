@@ -164,13 +164,12 @@ class ClusterCore(OwnerCore):
                 raise ActorHandleNotFoundError(actor_id=actor.task_id().hex())
             reason = "killed by freehold.kill()"
             self.owner.outbox.ask_node(m.KillActor(actor.task_id(), no_restart, reason))
-            if no_restart:
-                # What this process calls from now on must not overtake the kill.
-                link = self.owner.actors.links.get(actor.task_id())
-                connection = self.peers.get(link.address) if link and link.address else None
-                if connection is not None:
-                    connection.read_arrived()
-                self.owner.actors.on_killed(actor._row, reason, time.monotonic())
+            # What has arrived was answered before the kill.
+            link = self.owner.actors.links.get(actor.task_id())
+            connection = self.peers.get(link.address) if link and link.address else None
+            if connection is not None:
+                connection.read_arrived()
+            self.owner.actors.on_killed(actor._row, reason, no_restart, time.monotonic())
             self.carry_out()
 
     def exit_actor(self) -> None:
