@@ -422,7 +422,7 @@ class Reactor:
                 self._leader = follower
                 follower.park.release()
                 return
-        if self._is_background_parked:
+        if self._is_background_parked and not self._is_attached:
             self._wake_background()
 
     # ---- the background thread ---------------------------------------------------------------
@@ -440,28 +440,34 @@ class Reactor:
             self._background_park.release()
 
     def _run_background(self) -> None:
+        """Nap while user threads take turns, lead when none does, park while one leads for long.
+
+        A nap ends by itself: woken at the end of each user's wait, this thread would compete with
+        that user for the interpreter in every call one by one, and hold the lock while it waits.
+        """
         lock = self.lock
-        lock.acquire()
-        try:
-            seen = -1
-            while not self._is_stopping:
-                if self._leader is None and self._turns == seen and not self._is_attached:
-                    self._leader = _BACKGROUND
-                    self._was_kicked = False
+        seen = -1
+        while not self._is_stopping:
+            time.sleep(FLUSH_AFTER_S)
+            is_quiet = seen == self._turns
+            seen = self._turns
+            if self._is_wanted or self.dirty:
+                with lock:
                     self._tick()
-                    while not (self._was_kicked or self._followers or self._is_stopping):
-                        self._turn(None)
-                    self._abdicate()
-                seen = self._turns
+            if is_quiet:
+                self._lead_or_park(seen)
+
+    def _lead_or_park(self, seen: int) -> None:
+        with self.lock:
+            if seen != self._turns or self._is_stopping:
+                return
+            if self._leader is None and not self._is_attached:
+                self._leader = _BACKGROUND
+                self._was_kicked = False
                 self._tick()
-                if self._leader is not None or self._is_attached:
-                    self._is_background_parked = True
-                    lock.release()
-                    self._background_park.acquire()
-                    lock.acquire()
-                else:
-                    lock.release()
-                    time.sleep(FLUSH_AFTER_S)
-                    lock.acquire()
-        finally:
-            lock.release()
+                while not (self._was_kicked or self._followers or self._is_stopping):
+                    self._turn(None)
+                self._abdicate()
+                return
+            self._is_background_parked = True
+        self._background_park.acquire()
