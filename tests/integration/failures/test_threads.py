@@ -110,6 +110,32 @@ def test_eight_threads_hammer() -> None:
     run_all([lambda seed=seed: hammer(seed, 4.0) for seed in range(8)])  # type: ignore[misc]
 
 
+def test_the_first_calls_of_a_function_come_from_many_threads_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each prepares the function; all must come to one number, the one that tasks bear."""
+    from freehold._processes.owner import core
+
+    together = threading.Barrier(4)
+    pickle = core.dumps_function
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        together.wait(10)
+        return pickle(*args, **kwargs)
+
+    monkeypatch.setattr(core, "dumps_function", slowly)
+
+    @freehold.remote
+    def negated(number: int) -> int:
+        return -number
+
+    def act(first: int) -> None:
+        refs = [negated.remote(first + i) for i in range(500)]
+        assert freehold.get(refs) == [-first - i for i in range(500)]
+
+    run_all([lambda first=first: act(first) for first in range(4)])  # type: ignore[misc]
+
+
 def test_threads_that_end_while_others_wait() -> None:
     slow = sleep_for.remote(1.5)
     got: list[float] = []

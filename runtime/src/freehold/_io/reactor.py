@@ -39,6 +39,7 @@ from freehold._io.signals import interruptible
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 _MAX_EVENTS = 64
+_NAPS_BESIDE_COMPUTING = 4
 
 
 class Flushable(Protocol):
@@ -47,6 +48,18 @@ class Flushable(Protocol):
     is_dirty: bool
 
     def flush(self) -> None: ...
+
+
+class Pacing(Protocol):
+    """Watches the waits of user threads, and has them step aside for one that computes."""
+
+    is_contended: bool
+
+    def on_wait(self, thread: int) -> None: ...
+
+    def on_idle(self) -> None: ...
+
+    def poll(self, poll: Callable[[float, int], Any], timeout: float, count: int) -> Any: ...
 
 
 class Waiter:
@@ -150,6 +163,7 @@ class Reactor:
         self.dirty: list[Flushable] = []
         self.on_tick: Callable[[], None] | None = None
         """Called under the lock by whoever leads, after each batch of events (drains drops)."""
+        self.pacing: Pacing | None = None
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
@@ -175,6 +189,11 @@ class Reactor:
         """Call `handler(events)` under the lock whenever `fd` is ready (level-triggered)."""
         self._handlers[fd] = handler
         self._epoll.register(fd, events)
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether letting go of the interpreter for a moment costs a switch interval."""
+        return self.pacing is not None and self.pacing.is_contended
 
     def modify(self, fd: int, events: int) -> None:
         """Wait for other events on a registered descriptor."""
@@ -231,6 +250,9 @@ class Reactor:
         lock.acquire()
         try:
             self._turns += 1
+            pacing = self.pacing
+            if pacing is not None:
+                pacing.on_wait(me)
             if self._is_wanted:
                 self._tick()
             elif self.dirty:
@@ -344,7 +366,10 @@ class Reactor:
 
     @interruptible
     def _sleep(self, timeout: float) -> list[tuple[int, int]]:
-        # This and _rest are the only places where a signal handler may raise through the reactor.
+        # Here and in _rest alone may a signal handler raise through the reactor.
+        pacing = self.pacing
+        if pacing is not None and pacing.is_contended and self._leader is not _BACKGROUND:
+            return pacing.poll(self._epoll.poll, timeout, _MAX_EVENTS)  # type: ignore[no-any-return]
         return self._epoll.poll(timeout, _MAX_EVENTS)
 
     @interruptible
@@ -422,7 +447,7 @@ class Reactor:
                 self._leader = follower
                 follower.park.release()
                 return
-        if self._is_background_parked:
+        if self._is_background_parked and not self._is_attached:
             self._wake_background()
 
     # ---- the background thread ---------------------------------------------------------------
@@ -440,28 +465,38 @@ class Reactor:
             self._background_park.release()
 
     def _run_background(self) -> None:
+        """Nap while user threads take turns, lead when none does, park while one leads for long.
+
+        A nap ends by itself: woken at the end of each user's wait, this thread would compete with
+        that user for the interpreter in every call one by one, and hold the lock while it waits.
+        """
         lock = self.lock
-        lock.acquire()
-        try:
-            seen = -1
-            while not self._is_stopping:
-                if self._leader is None and self._turns == seen and not self._is_attached:
-                    self._leader = _BACKGROUND
-                    self._was_kicked = False
+        seen = -1
+        while not self._is_stopping:
+            pacing = self.pacing
+            is_contended = pacing is not None and pacing.is_contended
+            time.sleep(FLUSH_AFTER_S * (_NAPS_BESIDE_COMPUTING if is_contended else 1))
+            is_quiet = seen == self._turns
+            seen = self._turns
+            if self._is_wanted or self.dirty:
+                with lock:
                     self._tick()
-                    while not (self._was_kicked or self._followers or self._is_stopping):
-                        self._turn(None)
-                    self._abdicate()
-                seen = self._turns
+            if is_quiet:
+                self._lead_or_park(seen)
+
+    def _lead_or_park(self, seen: int) -> None:
+        with self.lock:
+            if seen != self._turns or self._is_stopping:
+                return
+            if self._leader is None and not self._is_attached:
+                if self.pacing is not None:
+                    self.pacing.on_idle()
+                self._leader = _BACKGROUND
+                self._was_kicked = False
                 self._tick()
-                if self._leader is not None or self._is_attached:
-                    self._is_background_parked = True
-                    lock.release()
-                    self._background_park.acquire()
-                    lock.acquire()
-                else:
-                    lock.release()
-                    time.sleep(FLUSH_AFTER_S)
-                    lock.acquire()
-        finally:
-            lock.release()
+                while not (self._was_kicked or self._followers or self._is_stopping):
+                    self._turn(None)
+                self._abdicate()
+                return
+            self._is_background_parked = True
+        self._background_park.acquire()

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from freehold._core.ids import Address
 from freehold._core.limits import FRAME_BYTES, FRAME_MESSAGES, HELLO_BYTES, HELLO_S, STRANGERS
 from freehold._core.messages import PROTOCOL, Hello, Message, Refused
-from freehold._io import frames
+from freehold._io import frames, quick_socket
 from freehold._io.reactor import READABLE, WRITABLE, Reactor
 from freehold.errors import ProtocolError
 
@@ -166,7 +166,10 @@ class Connection:
         sent = 0
         if not self._is_writing:
             try:
-                sent = self._socket.send(frame)
+                if self._reactor.is_contended:
+                    sent = quick_socket.send(self._socket, frame)
+                else:
+                    sent = self._socket.send(frame)
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -223,10 +226,15 @@ class Connection:
 
     def _read(self) -> bool:
         """Read once and apply what is whole; False if nothing had come."""
-        buffer = self._buffer
+        filled = self._filled
         try:
-            with memoryview(buffer) as view:
-                count = self._socket.recv_into(view[self._filled :])
+            if self._reactor.is_contended:
+                count = quick_socket.receive_into(self._socket, self._buffer, filled)
+            elif filled:
+                with memoryview(self._buffer) as view:
+                    count = self._socket.recv_into(view[filled:])
+            else:
+                count = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             return False
         except OSError as error:

@@ -18,6 +18,7 @@ from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, 
 from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.forks import watch_forks
+from freehold._processes.owner.pacing import Pacing
 from freehold._processes.owner.tuning import Tuning
 from freehold.errors import ClusterDiedError, FreeholdError, SettingsError
 
@@ -70,6 +71,7 @@ class DriverCore(ClusterCore):
             self.handlers[m.LogLines] = lambda _source, message, _now: printer.handle(message)
         self._gate.open()
         self._tuning.apply()
+        self.reactor.pacing = Pacing(self._tuning.set_interval)
         self.reactor.start_background()
         watch_forks(self, node.forget if node is not None else None)
 

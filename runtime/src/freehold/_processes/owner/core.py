@@ -178,9 +178,12 @@ class OwnerCore(CoreBase):
     def _define(self, entry: FunctionEntry) -> None:
         # References that the function closes over are held as long as it is, by its entry.
         with Keeping() as kept:
-            entry.blob, _ = dumps_function(entry.function, is_alone=True)
-        entry.kept = kept.refs
+            blob, _ = dumps_function(entry.function, is_alone=True)
         with self.reactor.lock:
+            if entry.core is self:
+                return  # another thread was first, and tasks with its number may be waiting
+            entry.blob = blob
+            entry.kept = kept.refs
             entry.number = self._functions
             self._functions += 1
             entry.core = self
