@@ -291,7 +291,7 @@ def family_driver(program: Program, steps: int) -> Steps:
             yield ("sleep", rng.random() * 0.1)
         ref = held.pop(rng.randrange(len(held)))
         value = yield from program.process.get(ref)
-        assert not isinstance(value, Failure), f"{ref!r} is lost: {bytes(value)!r}"
+        assert not isinstance(value, Failure), f"SIM-6: {ref!r} is lost: {bytes(value)!r}"
         assert value[0] == tag(ref.binary()), f"{ref!r} has the value {value[0]!r}"
         held += rng.sample(value[1], rng.randint(0, len(value[1])))
         del ref, value

@@ -30,7 +30,7 @@ from freehold.testing import eventually
         (lambda: freehold.init(object_store_memory=1), "at least"),
         (lambda: freehold.init(_system_config={"worker": "no colon"}), "module:function"),
         (lambda: freehold.init(_system_config={"log_bytes_per_s": -1}), "0 or more"),
-        (lambda: freehold.init(_system_config={"lineage_bytes": -1}), "lineage_bytes must be 0"),
+        (lambda: freehold.init(_system_config={"lineage_bytes": -1}), "lineage_bytes is -1"),
         (lambda: freehold.init(_system_config={"pending_bytes": "1 GB"}), "'1 GB'"),
     ],
 )

@@ -95,6 +95,12 @@ def deliver(source: Address, owner: Owner, message: Any) -> None:
         owner.on_done_with(source, message, 0.0)
     elif isinstance(message, m.TakenResult):
         owner.handing.taken(source, message.key)
+    elif isinstance(message, m.Orphaned):
+        owner.supervision.on_orphaned(source, message)
+    elif isinstance(message, m.OwningEnded):
+        owner.supervision.on_owning_ended(source, message.key)
+    elif isinstance(message, m.Recreated):
+        owner.borrowing.on_recreated(source, message.refs)
 
 
 def location(segment: int, node: str = NODE) -> Location:

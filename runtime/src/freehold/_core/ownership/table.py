@@ -13,6 +13,7 @@ Invariants (checked by `check_invariants`, ids used in tests, simulation and doc
 - OWN-4  a row is known by id exactly while it is exposed and not dead, and by its own id.
 - OWN-5  an unfinished task's arguments are in scope; a kept task's, and those that a running task
   has dropped, have a lineage count.
+- OWN-6  a row that is being made again, as its owner died, keeps the task that makes it.
 
 Rejected: a count object per reference (a million of them cost 100 bytes each), reference counting
 by weak references (72 bytes each), one row per output (a shuffle's million blocks).
@@ -35,7 +36,7 @@ from freehold._core.ids import (
 from freehold._core.invariants import check
 from freehold._core.messages import OwnerInfo, Refs
 from freehold._core.ownership.reference import ObjectRef, make_reference
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, RECREATING, Packed, Row, Task
 
 Argument = tuple[Row, int]
 
@@ -399,8 +400,8 @@ class OwnershipTable:
         handles: list[Argument] = []
         for entry in task.arguments or ():
             (handles if entry[0].first_index == ACTOR_HANDLE_INDEX else kept).append(entry)
-        for argument, _ in kept:
-            argument.lineage += 1
+        for needed, _ in kept:
+            needed.lineage += 1
         for argument, index in (*kept, *handles):
             self.release(argument, index)
         task.arguments, task.dropped = [*kept, *dropped] or None, None
@@ -563,6 +564,8 @@ class OwnershipTable:
                     check(kept > 0, "OWN-5", f"{row!r}: argument {argument!r} not held")
                 for argument, _ in row.task.dropped or ():
                     check(argument.lineage > 0, "OWN-5", f"{row!r}: {argument!r} not kept")
+            if row.registration == RECREATING and row.info is not None and row.state == PENDING:
+                check(row in self.holders, "OWN-6", f"{row!r}: no task is to make it again")
         for id_, (row, index) in self.by_id.items():
             check(row.object_id(index) == id_, "OWN-4", f"{row!r} known by a wrong id")
             check(

@@ -1,0 +1,309 @@
+"""Dead owners: who keeps which spec, who is asked, and when a task is executed again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.ownership.owners import (
+    DRIVER,
+    NODE_MANAGER,
+    OTHER,
+    ROOT,
+    SHAPE,
+    THIRD,
+    WORKER,
+    exchange,
+    grant,
+    make_entry,
+    make_owner,
+    row_of,
+    said,
+    submit,
+)
+
+from freehold._core import messages as m
+from freehold._core.ids import object_id
+from freehold._core.interface import TaskOptions
+from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
+from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.owner import Owner
+from freehold._core.ownership.reference import ObjectRef, make_reference
+from freehold._core.ownership.row import FAILED, PENDING, READY
+
+CRASH = m.ExitCause(None, 9)
+
+
+def runs_on(driver: Owner, worker: Owner = None, **options: Any) -> m.Run:  # type: ignore[assignment]
+    """A task of the driver's is sent to WORKER; its reference is let go by the test."""
+    refs = submit(driver, **options)
+    grant(driver, WORKER)
+    run: m.Run = said(driver, m.Run)[0]
+    driver.test_refs = refs  # type: ignore[attr-defined]
+    return run
+
+
+def begin(worker: Owner, run: m.Run, source: Any = DRIVER) -> bytes:
+    """The worker executes it; the id of the task."""
+    from freehold._core.ids import child_task_id
+
+    task = child_task_id(run.parent, run.index)
+    worker.origins.begin(task, run.parent, source, run.key)
+    return task
+
+
+def have_child(worker: Owner, task: bytes, index: int = 0) -> ObjectRef[Any]:
+    """The task submits a child that does not end."""
+    options = TaskOptions(shape=SHAPE)
+    return make_reference(worker.submit(make_entry(), options, task, index, Given(b"child"), 0.0))
+
+
+def answer(worker: Owner, run: m.Run, refs: list[ObjectRef[Any]]) -> m.DoneWith:
+    """What the worker answers with references in the result."""
+    done = m.DoneWith(run.key, run.attempt, 5, [m.Output(b"result")])
+    assert done.outputs is not None
+    done.outputs[0].nested = worker.handing.describe_result(refs, DRIVER, done)
+    refs.clear()
+    worker.settle(0.0)
+    ended = worker.origins.end(worker.table.makers[next(iter(worker.table.makers))], DRIVER, done)
+    assert isinstance(ended, m.DoneWith)
+    return ended
+
+
+def after_a_result() -> tuple[Owner, Owner, m.Run, ObjectRef[Any]]:
+    """A driver that holds a child of a finished task; the worker owns it, and it is pending."""
+    driver, worker = make_owner(DRIVER), make_owner(WORKER)
+    run = runs_on(driver)
+    child = have_child(worker, begin(worker, run))
+    driver.on_done_with(WORKER, answer(worker, run, [child]), 0.0)
+    del child
+    exchange(driver, worker)
+    held = row_of(driver.test_refs[0]).nested[0][1][0]  # type: ignore[attr-defined, index]
+    driver.test_refs.clear()  # type: ignore[attr-defined]
+    exchange(driver, worker)
+    return driver, worker, run, held
+
+
+def test_an_answer_says_that_others_hold_what_the_task_made() -> None:
+    driver, worker = make_owner(DRIVER), make_owner(WORKER)
+    run = runs_on(driver)
+    child = have_child(worker, begin(worker, run))
+    done = answer(worker, run, [child])
+    assert done.is_owning
+    assert done.outputs is not None
+    assert done.outputs[0].nested is not None
+    (info,) = done.outputs[0].nested.owners
+    assert info.address == WORKER
+    assert [supervisor.address for supervisor in info.supervisors] == [DRIVER]
+
+
+def test_what_nobody_else_has_keeps_no_spec() -> None:
+    driver, worker = make_owner(DRIVER), make_owner(WORKER)
+    run = runs_on(driver)
+    child = have_child(worker, begin(worker, run))
+    done = m.Done(run.key, run.attempt, 5, b"result")
+    ended = worker.origins.end(next(iter(worker.table.makers.values())), DRIVER, done)
+    assert ended is done
+    assert worker.table.makers == {}
+    del child
+
+
+def test_a_spec_goes_when_the_last_holder_has_let_go() -> None:
+    driver, worker, run, held = after_a_result()
+    assert driver.table.lineage_bytes > 0
+    assert len(driver.supervision.by_row) == 1
+    (child,) = (task.row for task in worker.leasing.unfinished())
+    worker.table.complete(child, b"the child's")
+    del held, run, child
+    exchange(driver, worker)
+    assert driver.supervision.by_row == {}
+    assert driver.table.lineage_bytes == 0
+    assert driver.table.rows == 0
+
+
+def test_a_task_is_executed_again_only_when_somebody_waits() -> None:
+    driver, _, run, held = after_a_result()
+    driver.on_process_died(WORKER, CRASH, 0.0)
+    grant(driver, OTHER, lease=2)
+    assert said(driver, m.Run) == []
+    assert row_of(held).state == PENDING
+    driver.await_row(row_of(held), object(), 0.0)
+    (want,) = [x for _, x, _ in driver.outbox.messages if isinstance(x, m.Want)]
+    (again,) = said(driver, m.Run)
+    assert (again.parent, again.index, again.attempt) == (run.parent, run.index, 1)
+    assert [wanted.id for wanted in want.wanted] == [held.binary()]
+
+
+def replay(driver: Owner, held: ObjectRef[Any]) -> tuple[Owner, m.Run]:
+    """The driver waits for what is lost, and OTHER begins the replay, told what is wanted."""
+    driver.on_process_died(WORKER, CRASH, 0.0)
+    grant(driver, OTHER, lease=2)
+    driver.await_row(row_of(held), object(), 0.0)
+    other = make_owner(OTHER)
+    messages = [x for _, x, _ in driver.outbox.messages]
+    driver.outbox.messages.clear()
+    other.origins.on_want(DRIVER, next(x for x in messages if isinstance(x, m.Want)))
+    return other, next(x for x in messages if isinstance(x, m.Run))
+
+
+def test_what_is_made_again_is_told_at_once_and_found_there() -> None:
+    driver, _, _, held = after_a_result()
+    other, run = replay(driver, held)
+    child = have_child(other, begin(other, run))
+    row = row_of(child)
+    exchange(driver, other)
+    info = row_of(held).info
+    assert info is not None
+    assert info.address == OTHER
+    other.table.complete(row, b"made again")
+    waiters, row.waiters = row.waiters, None
+    del child
+    for waiter in waiters or ():
+        other.wake([waiter], 0.0)
+    other.on_resolve(DRIVER, m.Resolve(held.binary()), 0.0)
+    exchange(driver, other)
+    assert (row_of(held).state, row_of(held).value) == (READY, b"made again")
+
+
+def test_what_is_not_made_again_fails_after_some_executions() -> None:
+    driver, _, _, held = after_a_result()
+    driver.on_process_died(WORKER, CRASH, 0.0)
+    driver.await_row(row_of(held), object(), 0.0)
+    grant(driver, OTHER, lease=2)
+    executions = 0
+    while True:
+        runs = said(driver, m.Run)
+        if not runs:
+            break
+        executions += 1
+        driver.on_done(OTHER, m.Done(runs[0].key, runs[0].attempt, 5, b"without it"), 0.0)
+    assert executions == RECONSTRUCTION_ATTEMPTS
+    assert row_of(held).state == FAILED
+    assert "did not make it again" in str(row_of(held).value)
+
+
+def test_a_replay_that_fails_says_so() -> None:
+    driver, _, _, held = after_a_result()
+    _, run = replay(driver, held)
+    driver.on_failed(OTHER, m.Failed(run.key, run.attempt, 5, "user", b"error"), 0.0)
+    assert row_of(held).state == FAILED
+    assert "executing the task that made it again failed" in str(row_of(held).value)
+
+
+def test_a_borrower_turns_to_the_nearest_supervisor_that_lives() -> None:
+    third = make_owner(THIRD)
+    id_ = object_id(ROOT, 0)
+    line = (m.Supervisor(OTHER, b"t" * 16, 4), m.Supervisor(DRIVER, b"u" * 16, 7))
+    refs = m.Refs([m.OwnerInfo(WORKER, line)], id_ + b"\0\0")
+    held = third.borrowing.meet(refs, WORKER, is_covered=False)
+    third.on_process_died(OTHER, CRASH, 0.0)
+    assert said(third, m.Orphaned) == []
+    third.on_process_died(WORKER, CRASH, 0.0)
+    (orphaned,) = said(third, m.Orphaned, DRIVER)
+    assert (orphaned.ids, orphaned.supervisors, orphaned.at) == (id_, line, 1)
+    del held
+
+
+def test_a_supervisor_that_has_forgotten_says_gone() -> None:
+    driver, third = make_owner(DRIVER), make_owner(THIRD)
+    line = (m.Supervisor(DRIVER, b"t" * 16, 4),)
+    refs = m.Refs([m.OwnerInfo(WORKER, line)], object_id(ROOT, 0) + b"\0\0")
+    held = third.borrowing.meet(refs, WORKER, is_covered=False)
+    third.on_process_died(WORKER, CRASH, 0.0)
+    exchange(third, driver)
+    assert row_of(held[0]).state == FAILED
+    assert "max_retries=0" in str(row_of(held[0]).value)
+    assert driver.table.rows == 0
+
+
+def test_an_orphan_is_asked_for_again_after_a_broken_connection() -> None:
+    third = make_owner(THIRD)
+    line = (m.Supervisor(DRIVER, b"t" * 16, 4),)
+    refs = m.Refs([m.OwnerInfo(WORKER, line)], object_id(ROOT, 0) + b"\0\0")
+    held = third.borrowing.meet(refs, WORKER, is_covered=False)
+    third.on_process_died(WORKER, CRASH, 0.0)
+    assert len(said(third, m.Orphaned)) == 1
+    third.on_disconnected(DRIVER, 1.0)
+    third.on_deadline(2.0)
+    assert len(said(third, m.Orphaned)) == 1
+    del held
+
+
+def test_a_running_retry_is_told_what_is_wanted() -> None:
+    driver, third = make_owner(DRIVER), make_owner(THIRD)
+    run = runs_on(driver)
+    worker = make_owner(WORKER)
+    child = have_child(worker, begin(worker, run))
+    held = third.borrowing.meet(worker.borrowing.describe([child], THIRD), WORKER, False)
+    driver.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    driver.on_process_died(WORKER, CRASH, 0.0)
+    grant(driver, OTHER, lease=2)
+    (again,) = said(driver, m.Run)
+    third.on_process_died(WORKER, CRASH, 0.0)
+    exchange(third, driver)  # the driver's word to OTHER is dropped here
+    record = next(iter(driver.supervision.by_row.values()))
+    want = driver.supervision.want(record, record.task)
+    assert (want.key, [wanted.id for wanted in want.wanted]) == (again.key, [held[0].binary()])
+
+
+def test_a_crashed_tasks_record_ends_after_a_grace() -> None:
+    driver = make_owner(DRIVER)
+    run = runs_on(driver)
+    driver.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    assert len(driver.supervision.by_row) == 1
+    driver.on_deadline(LATE_BORROW_S + 1.0)
+    driver.settle(0.0)
+    assert driver.supervision.by_row == {}
+    del run
+
+
+def test_a_kept_spec_lets_go_of_actors() -> None:
+    """Else an actor that keeps what the task made would be kept by the task's spec."""
+    driver, worker = make_owner(DRIVER), make_owner(WORKER)
+    handle = make_reference(driver.table.new_actor(ROOT, 77))
+    driver.table.expose(handle._row, 0)
+    run = runs_on(driver, given=Given(b"x", None, [handle]))
+    row = handle._row
+    del handle
+    child = have_child(worker, begin(worker, run))
+    driver.on_done_with(WORKER, answer(worker, run, [child]), 0.0)
+    driver.settle(0.0)
+    assert (row.count, row.lineage) == (0, 0)
+    assert said(driver, m.ReleaseActor, NODE_MANAGER) != [] or row not in driver.table.by_id
+    del child
+
+
+def test_a_line_of_supervisors_is_bounded() -> None:
+    worker = make_owner(WORKER)
+    line = tuple(m.Supervisor(OTHER, bytes([i]) * 16, i) for i in range(SUPERVISORS + 3))
+    worker.origins.on_supervised_by(OTHER, m.SupervisedBy(ROOT, line))
+    origin = worker.origins.begin(b"t" * 16, ROOT, OTHER, 5)
+    assert len(origin.info.supervisors) == SUPERVISORS
+    assert origin.info.supervisors[0] == m.Supervisor(OTHER, b"t" * 16, 5)
+    assert origin.info.supervisors[1] == line[0]
+
+
+def test_supervisors_are_told_once_a_parent_and_lease() -> None:
+    worker = make_owner(WORKER)
+    task = worker.origins.begin(b"t" * 16, ROOT, DRIVER, 5).task
+    children = [have_child(worker, task, index) for index in range(3)]
+    grant(worker, OTHER)
+    told = [x for _, x, _ in worker.outbox.messages if isinstance(x, m.SupervisedBy)]
+    assert [x.parent for x in told] == [task]
+    del children
+
+
+@pytest.mark.parametrize("reason", ["once", "budget"])
+def test_a_task_that_is_not_kept_is_not_executed_again(reason: str) -> None:
+    driver, worker = make_owner(DRIVER), make_owner(WORKER)
+    if reason == "budget":
+        driver.recovery.lineage_limit = 0
+    run = runs_on(driver, max_retries=0 if reason == "once" else 3)
+    child = have_child(worker, begin(worker, run))
+    driver.on_done_with(WORKER, answer(worker, run, [child]), 0.0)
+    del child
+    exchange(driver, worker)
+    held = row_of(driver.test_refs[0]).nested[0][1][0]  # type: ignore[attr-defined, index]
+    driver.on_process_died(WORKER, CRASH, 0.0)
+    assert row_of(held).state == FAILED
+    assert said(driver, m.Run) == []
