@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from freehold._core.ids import Location, child_task_id, object_id
+from freehold._core.ids import ACTOR_HANDLE_INDEX, Location, child_task_id, object_id
 
 if TYPE_CHECKING:
     from freehold._core.messages import Call, OwnerInfo, Refs, Run
@@ -212,3 +212,28 @@ class Row:
     def __repr__(self) -> str:
         kind = "borrowed" if self.info is not None else "owned"
         return f"<{kind} row {self.task_id().hex()} {STATE_NAMES[self.state]} count={self.count}>"
+
+
+def stored_ranges(value: Any) -> list[Location]:
+    """The stored ranges of a row's value."""
+    if type(value) is Location:
+        return [value]
+    if type(value) is Packed:
+        return [value.location]
+    if type(value) is list:
+        return [v for v in value if type(v) is Location]
+    return []
+
+
+def is_rederivable(row: Row) -> bool:
+    """Whether a lineage count is enough to have an argument again.
+
+    It is if its task is kept and the same is true of all its arguments, or if it is a small value,
+    which stays in its row. A `put` that is stored goes with its last use, and what is borrowed is
+    its owner's to keep.
+    """
+    if row.task is not None:
+        return row.task.is_rederivable
+    is_small = row.state == READY and type(row.value) is bytes
+    is_handle = row.first_index == ACTOR_HANDLE_INDEX
+    return is_small and not is_handle and row.info is None and row.nested is None

@@ -36,7 +36,18 @@ from freehold._core.ids import (
 from freehold._core.invariants import check
 from freehold._core.messages import OwnerInfo, Refs
 from freehold._core.ownership.reference import ObjectRef, make_reference
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, RECREATING, Packed, Row, Task
+from freehold._core.ownership.row import (
+    FAILED,
+    LOST,
+    PENDING,
+    READY,
+    RECREATING,
+    Packed,
+    Row,
+    Task,
+    is_rederivable,
+    stored_ranges,
+)
 
 Argument = tuple[Row, int]
 
@@ -182,7 +193,7 @@ class OwnershipTable:
         if row.count == 0:
             self.release_value(row)
             self._forget(row)
-        elif row.task is not None and row.state == READY and not _ranges(row.value):
+        elif row.task is not None and row.state == READY and not stored_ranges(row.value):
             task, row.task = row.task, None
             self.drop_lineage(task)
 
@@ -255,7 +266,7 @@ class OwnershipTable:
         """Let go of what is stored; an inline value of a put stays for lineage to use."""
         value = row.value
         if type(value) in (Location, Packed, list):
-            self.released += _ranges(value)
+            self.released += stored_ranges(value)
             row.value = None
             row.state = LOST
         elif row.task is not None:
@@ -395,7 +406,7 @@ class OwnershipTable:
         self.lineage_bytes += task.spec_bytes
         dropped = task.dropped or []
         arguments = [*(task.arguments or ()), *dropped]
-        task.is_rederivable = all(_is_rederivable(argument) for argument, _ in arguments)
+        task.is_rederivable = all(is_rederivable(argument) for argument, _ in arguments)
         kept: list[Argument] = []
         handles: list[Argument] = []
         for entry in task.arguments or ():
@@ -431,7 +442,7 @@ class OwnershipTable:
         """The stored value is gone, or nobody can reach it: what is left goes with the row."""
         if row.state == READY:
             if row.info is None:
-                self.keep_stale(row, _ranges(row.value))
+                self.keep_stale(row, stored_ranges(row.value))
             row.state = LOST
             row.value = None
 
@@ -573,30 +584,6 @@ class OwnershipTable:
                 "OWN-4",
                 f"{row!r} known though nothing holds it",
             )
-
-
-def _ranges(value: Any) -> list[Location]:
-    """The stored ranges of a row's value."""
-    if type(value) is Location:
-        return [value]
-    if type(value) is Packed:
-        return [value.location]
-    if type(value) is list:
-        return [v for v in value if type(v) is Location]
-    return []
-
-
-def _is_rederivable(row: Row) -> bool:
-    """Whether a lineage count is enough to have an argument again.
-
-    It is if its task is kept and the same is true of all its arguments, or if it is a small value,
-    which stays in its row. A `put` that is stored goes with its last use, and what is borrowed is
-    its owner's to keep.
-    """
-    if row.task is not None:
-        return row.task.is_rederivable
-    is_small = row.state == READY and type(row.value) is bytes and row.value is not ACTOR_HANDLE
-    return is_small and row.info is None and row.nested is None
 
 
 def _not_picklable(ref: ObjectRef[Any]) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from freehold._io.signals import interruptible
+
 if TYPE_CHECKING:
     from freehold._processes.owner.base import CoreBase
 
@@ -34,16 +36,22 @@ class WaitingFuture(Future[Any]):
         core = self._core
         soon_s = core.blocked_after_s
         if core.on_blocked is None or soon_s is None or self.done():
-            return wait(timeout)
+            return _wait(wait, timeout)
         if timeout is not None and timeout <= soon_s:
-            return wait(timeout)
+            return _wait(wait, timeout)
         try:
-            return wait(soon_s)
+            return _wait(wait, soon_s)
         except TimeoutError:
             if self.done():
                 return wait(0)  # it is the task's own error, or came this moment
         core.on_blocked(True)
         try:
-            return wait(None if timeout is None else timeout - soon_s)
+            return _wait(wait, None if timeout is None else timeout - soon_s)
         finally:
             core.on_blocked(False)
+
+
+@interruptible
+def _wait(wait: Callable[[float | None], Any], timeout: float | None) -> Any:
+    """Here a signal's handler may raise, and in no other frame of ours."""
+    return wait(timeout)
