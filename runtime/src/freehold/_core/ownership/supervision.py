@@ -46,7 +46,7 @@ class Supervised:
     """
 
     __slots__ = (
-        "below", "graces", "has_spec", "id", "info", "is_watched", "owning", "reason", "replay",
+        "graces", "has_spec", "id", "info", "is_watched", "owning", "reason", "replay",
         "rows", "task",
     )  # fmt: skip
 
@@ -54,10 +54,9 @@ class Supervised:
         self.id = task.row.task_id()
         self.task = task
         self.info = info
-        self.rows: dict[Row, None] = {}
-        """What it made, as far as it is owned here or being made again."""
-        self.below: dict[Row, tuple[Supervisor, ...]] = {}
-        """Of those, what leads from the object up to this task; nothing if it made it itself."""
+        self.rows: dict[Row, tuple[Supervisor, ...] | None] = {}
+        """What it made, as far as it is owned here or being made again, with what leads from the
+        object up to this task; nothing if it made it itself."""
         self.owning = 0
         self.graces = 0
         self.has_spec = False
@@ -69,7 +68,7 @@ class Supervised:
 
     def info_of(self, row: Row) -> OwnerInfo:
         """What others are told of whom to ask about `row`, of which we are the owner."""
-        below = self.below.get(row)
+        below = self.rows.get(row)
         if below and self.info.supervisors:
             return OwnerInfo(self.info.address, (*below, *self.info.supervisors))
         return self.info
@@ -109,8 +108,9 @@ class Supervision:
                 return False
             record = self._record(task)
         is_replay = record.task is not task
-        if message.is_owning and not self._owner.borrowing.is_dead(source):
-            self._owning[source, task.row.key] = record
+        place = (source, task.row.key)
+        if message.is_owning and place not in self._owning:
+            self._owning[place] = record
             record.owning += 1
         if is_replay:
             return False
@@ -284,8 +284,8 @@ class Supervision:
         _reset(row)
         row.info = OwnerInfo(owner.address, line)
         row.registration = RECREATING
-        record.below[row] = line[:at]
         owner.table.hold(row, record)
+        record.rows[row] = line[:at]
         running = record.replay if record.replay is not None else record.task
         if running.row.state == PENDING:
             self._watch(record, running)
@@ -318,8 +318,8 @@ class Supervision:
             if other is row or (other.info is None and other.state == READY and where in dead):
                 table.lose(other)
                 table.borrowed_rows += 1
-                line = (*record.below.get(other, ()), *record.info.supervisors)
-                self._take(record, other, line, len(record.below.get(other, ())))
+                below = record.rows[other] or ()
+                self._take(record, other, (*below, *record.info.supervisors), len(below))
         return True
 
     # ---- executing again -------------------------------------------------------------------------
@@ -327,8 +327,8 @@ class Supervision:
     def want(self, record: Supervised, task: Task) -> Want:
         """What the execution of a supervised task is asked to keep."""
         wanted = [
-            Wanted(row.object_id(0), record.below[row])
-            for row in record.rows
+            Wanted(row.object_id(0), below or ())
+            for row, below in record.rows.items()
             if self._is_waiting(row)
         ]
         return Want(task.row.key, wanted)
