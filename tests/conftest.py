@@ -151,7 +151,9 @@ def _session_entries() -> frozenset[str]:
     """Everything under the session directory but the root folder of this user, which may stay."""
     root = _session_root()
     per_user = root / f"freehold-{os.getuid()}"
-    paths = {str(path.relative_to(root)) for path in root.rglob("*") if path != per_user}
+    # `os.walk` and not `rglob`: a folder that goes away meanwhile is no error, and not left.
+    found = (Path(at) / name for at, dirs, files in os.walk(root) for name in (*dirs, *files))
+    paths = {str(path.relative_to(root)) for path in found if path != per_user}
     return frozenset(paths)
 
 
