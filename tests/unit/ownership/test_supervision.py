@@ -23,7 +23,7 @@ from tests.unit.ownership.owners import (
 )
 
 from freehold._core import messages as m
-from freehold._core.ids import object_id
+from freehold._core.ids import child_task_id, object_id
 from freehold._core.interface import TaskOptions
 from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
 from freehold._core.ownership.arguments import Given
@@ -34,7 +34,7 @@ from freehold._core.ownership.row import FAILED, PENDING, READY
 CRASH = m.ExitCause(None, 9)
 
 
-def runs_on(driver: Owner, worker: Owner = None, **options: Any) -> m.Run:  # type: ignore[assignment]
+def runs_on(driver: Owner, **options: Any) -> m.Run:
     """A task of the driver's is sent to WORKER; its reference is let go by the test."""
     refs = submit(driver, **options)
     grant(driver, WORKER)
@@ -45,8 +45,6 @@ def runs_on(driver: Owner, worker: Owner = None, **options: Any) -> m.Run:  # ty
 
 def begin(worker: Owner, run: m.Run, source: Any = DRIVER) -> bytes:
     """The worker executes it; the id of the task."""
-    from freehold._core.ids import child_task_id
-
     task = child_task_id(run.parent, run.index)
     worker.origins.begin(task, run.parent, source, run.key)
     return task
@@ -269,7 +267,8 @@ def test_a_kept_spec_lets_go_of_actors() -> None:
     driver.on_done_with(WORKER, answer(worker, run, [child]), 0.0)
     driver.settle(0.0)
     assert (row.count, row.lineage) == (0, 0)
-    assert said(driver, m.ReleaseActor, NODE_MANAGER) != [] or row not in driver.table.by_id
+    (released,) = said(driver, m.ReleaseActor, NODE_MANAGER)
+    assert released.actor == row.task_id()
     del child
 
 
