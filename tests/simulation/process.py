@@ -118,7 +118,8 @@ class SimProcess:
         woken, owner.outbox.woken = owner.outbox.woken, []
         for waiter in woken:
             waiter.count_down()
-        deadline = owner.next_deadline()
+        deadline = owner.next_deadline() if owner.outbox.has_deadline else None
+        owner.outbox.has_deadline = False
         if deadline is not None and (self._timer_at is None or deadline < self._timer_at):
             self._timer_at = deadline
             world.clock.at(deadline, self._on_timer)

@@ -129,15 +129,15 @@ class CoreLock:
     def acquire(self) -> None:
         """Take the lock; waits for it."""
         self._acquire()
-        if gc.isenabled():
+        if _collects():
             self._rests = True
-            gc.disable()
+            _rest()
 
     def release(self) -> None:
         """Give it back."""
         if self._rests:
             self._rests = False
-            gc.enable()
+            _collect()
         self._release()
 
     __enter__ = acquire
@@ -145,10 +145,11 @@ class CoreLock:
     def __exit__(self, *_error: object) -> None:
         if self._rests:
             self._rests = False
-            gc.enable()
+            _collect()
         self._release()
 
 
+_collects, _rest, _collect = gc.isenabled, gc.disable, gc.enable
 _main_ident = threading.main_thread().ident
 _BACKGROUND = Waiter()
 _MAIN = Waiter()

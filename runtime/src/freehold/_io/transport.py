@@ -29,6 +29,7 @@ from freehold._core.ids import Address
 from freehold._core.limits import FRAME_BYTES, FRAME_MESSAGES, HELLO_BYTES, HELLO_S, STRANGERS
 from freehold._core.messages import PROTOCOL, Hello, Message, Refused
 from freehold._io import frames, quick_socket
+from freehold._io.frames import HEADER_BYTES, body_length, decode
 from freehold._io.reactor import READABLE, WRITABLE, Reactor
 from freehold.errors import ProtocolError
 
@@ -277,13 +278,14 @@ class Connection:
 
     def _parse(self) -> None:
         start, filled = 0, self._filled
-        while filled - start >= frames.HEADER_BYTES:
-            length = frames.body_length(self._buffer, start)
+        while filled - start >= HEADER_BYTES:
+            length = body_length(self._buffer, start)
             if length > self.largest_frame:
                 raise ProtocolError(
                     reason=f"a first frame of {length} bytes is over the limit of {HELLO_BYTES}"
                 )
-            end = start + frames.HEADER_BYTES + length
+            body = start + HEADER_BYTES
+            end = body + length
             if end > filled:
                 if end - start > len(self._buffer):
                     # The front part is moved by the copy; the size is bounded by FRAME_BYTES.
@@ -293,7 +295,7 @@ class Connection:
                     return
                 break
             with memoryview(self._buffer) as view:
-                messages = frames.decode(view[start + frames.HEADER_BYTES : end])
+                messages = decode(view[body:end])
             start = end
             try:
                 self._on_messages(self, messages)

@@ -72,7 +72,7 @@ class ActorCalls:
         shape, placement_shape, env, class_blob, get_if_exists = spec
         message = Call(row.key, 0, "__init__", row.parent, row.child_index, given.payload, 1)
         creation = owner.table.new_task(row.parent, row.child_index, 1)
-        task = Task(creation, message, None, 0)
+        task = Task(creation, message, None, 0, False)
         if given.is_plain:
             owner.table.attach(creation, task)
         link = self.link_to(row)
@@ -172,7 +172,8 @@ class ActorCalls:
                 options.max_retries,
                 options.concurrency_group,
             )
-        task = Task(row, message, None, options.max_retries)
+        retries = options.max_retries
+        task = Task(row, message, None, retries, retries != 0)
         task.retry_exceptions = options.retry_exceptions
         task.actor = link
         if owner.origins.wanting:
@@ -319,6 +320,7 @@ class ActorCalls:
             link.state = PENDING_ACTOR
             link.address = None
             self._ask_at[link.actor] = now + LEASE_S
+            self._owner.outbox.has_deadline = True
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""

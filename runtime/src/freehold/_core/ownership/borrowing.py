@@ -347,9 +347,10 @@ class Borrowing:
             if row.borrowers:
                 times = row.borrowers.get((peer, index), 0) - expiring.get(id_, 0)
                 if times > 0:
-                    self._late.append((now + LATE_BORROW_S, peer, id_, times))
+                    self._expire(now, peer, id_, times)
         # Not at once: mostly the peer is dead, and word of it is on its way.
         self._reconnect.setdefault(peer, now + RECONNECT_S)
+        self.outbox.has_deadline = True
         self._lost_since.setdefault(peer, now)
 
     def heard_from(self, peer: Address) -> None:
@@ -385,6 +386,7 @@ class Borrowing:
     def hold(self, refs: list[ObjectRef[Any]], now: float) -> None:
         """Keep references for a grace."""
         self._held.append((now + LATE_BORROW_S, refs))
+        self.outbox.has_deadline = True
 
     def flush_returned(self) -> None:
         """Tell owners of the borrowed objects that are out of scope here."""
@@ -437,7 +439,11 @@ class Borrowing:
             if is_clean:
                 self.table.give_back(id_, borrower, is_dead=True)
             else:
-                self._late.append((now + LATE_BORROW_S, borrower, id_, 0))
+                self._expire(now, borrower, id_, 0)
+
+    def _expire(self, now: float, borrower: Address, id_: bytes, times: int) -> None:
+        self._late.append((now + LATE_BORROW_S, borrower, id_, times))
+        self.outbox.has_deadline = True
 
     def on_node_died(self, node: str, incarnation: int, now: float) -> None:
         """All processes of a node have ended."""

@@ -85,7 +85,11 @@ class Leasing:
                     counts[0] = counts[1]
                     self._demand(queue, node, counts[0])
         if self.sweep_at is None and (queue.leases or queue.pending):
-            self.sweep_at = now + SWEEP_S
+            self._sweep_later(now)
+
+    def _sweep_later(self, now: float) -> None:
+        self.sweep_at = now + SWEEP_S
+        self._owner.outbox.has_deadline = True
 
     def _demand(self, queue: ShapeQueue, node: str, wanted: int, is_spilled: bool = False) -> None:
         local = self._owner.outbox.node_manager
@@ -119,7 +123,7 @@ class Leasing:
         self._owner.send_all()
         self.ask(queue, now)
         if self.sweep_at is None:
-            self.sweep_at = now + SWEEP_S
+            self._sweep_later(now)
 
     def on_spilled_back(self, source: Address, message: LeaseSpilledBack, now: float) -> None:
         """Another node fits better: ask it instead."""
@@ -287,7 +291,7 @@ class Leasing:
         """A task of the lease was cancelled by force."""
         lease.kill_at = now + FORCE_S
         if self.sweep_at is None:
-            self.sweep_at = now + SWEEP_S
+            self._sweep_later(now)
 
     def on_node_died(self, node: str, cause: ExitCause, now: float) -> None:
         """A node is gone with its workers."""

@@ -17,14 +17,17 @@ class Outbox:
     Attributes:
         messages: (to whom, what, whether the receiver waits for it) in order.
         woken: waiters of rows that were resolved, to be told `count_down()`.
+        has_deadline: a deadline was set: `Owner.next_deadline` may be sooner than it was. To ask
+            for it after each event would be a tenth of an actor call.
     """
 
-    __slots__ = ("messages", "node_manager", "woken")
+    __slots__ = ("has_deadline", "messages", "node_manager", "woken")
 
     def __init__(self, node_manager: Address) -> None:
         self.node_manager = node_manager
         self.messages: list[tuple[Address, Message, bool]] = []
         self.woken: list[Any] = []
+        self.has_deadline = False
 
     def send(self, target: Address, message: Message, is_urgent: bool = False) -> None:
         """Say `message` to `target`."""

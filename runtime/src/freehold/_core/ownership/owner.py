@@ -49,6 +49,9 @@ from freehold._core.ownership.supervision import Supervised, Supervision
 from freehold._core.ownership.table import OwnershipTable
 from freehold.errors import TaskCancelledError
 
+_WAITERS_HERE = frozenset((Task, tuple, Supervised, Row))
+"""What waits for a row and is not the shell's."""
+
 
 class Owner:
     """Everything a process owns, and what it does about it.
@@ -100,7 +103,7 @@ class Owner:
         row = table.new_task(parent, child_index, returns if returns > 0 else 1)
         retries = options.max_retries
         message = Run(row.key, 0, entry.number, parent, child_index, given.payload, returns)
-        task = Task(row, message, entry, retries)
+        task = Task(row, message, entry, retries, retries != 0)
         if options.retry_exceptions or options.timeout_s is not None or options.name != entry.name:
             task.retry_exceptions = options.retry_exceptions
             message.options = RunOptions(
@@ -321,6 +324,9 @@ class Owner:
         with the first one's error must not be a thousand calls deep.
         """
         waking = self._waking
+        if len(waiters) == 1 and type(waiters[0]) not in _WAITERS_HERE and not waking:
+            self.outbox.woken.append(waiters[0])  # one thread: nearly always
+            return
         waking.extend(waiters)
         if self._is_waking:
             return
@@ -486,13 +492,12 @@ class Owner:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
-        late = (
-            self.borrowing.next_deadline(),
-            self.actors.next_deadline(),
-            self.leasing.sweep_at,
-            self.supervision.next_deadline(),
-        )
-        return min((at for at in late if at is not None), default=None)
+        soonest = self.leasing.sweep_at
+        for machine in (self.borrowing, self.actors, self.supervision):
+            at = machine.next_deadline()
+            if at is not None and (soonest is None or at < soonest):
+                soonest = at
+        return soonest
 
     def on_deadline(self, now: float) -> None:
         """Graces and idle times that are over."""
@@ -500,15 +505,14 @@ class Owner:
         self.actors.on_deadline(now)
         self.leasing.on_deadline(now)
         self.supervision.on_deadline(now)
+        self.outbox.has_deadline = True
 
     def settle(self, now: float) -> None:
         """Carry on what counts that reached zero ask for; after every event."""
         table = self.table
-        while (
-            table.drops or table.released or table.returned or table.ended_actors or table.emptied
-        ):
-            if table.drops:
-                table.drain_drops()
+        if table.drops:
+            table.drain_drops()
+        while table.released or table.returned or table.ended_actors or table.emptied:
             if table.released:
                 self._release_ranges()
             if table.returned:
@@ -522,6 +526,7 @@ class Owner:
                 holder = table.emptied.pop()
                 side = self.supervision if type(holder) is Supervised else self.origins
                 side.end_if_unused(holder)
+            table.drain_drops()
 
     def _release_ranges(self) -> None:
         local = self.outbox.node_manager

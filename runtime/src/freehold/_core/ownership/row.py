@@ -10,6 +10,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from freehold._core.ids import ACTOR_HANDLE_INDEX, Location, child_task_id, object_id
 
 if TYPE_CHECKING:
@@ -64,66 +66,41 @@ class Packed:
         return len(self.ends)
 
 
-class Task:
+class Task(msgspec.Struct, eq=False):
     """A submitted task, kept while it is pending and then as lineage while it may run again."""
 
-    __slots__ = (
-        "actor",
-        "arguments",
-        "cost_us",
-        "covered",
-        "dropped",
-        "entry",
-        "handles",
-        "is_cancelled",
-        "is_rederivable",
-        "lease",
-        "may_repeat",
-        "message",
-        "missing",
-        "queue",
-        "retries_left",
-        "retry_exceptions",
-        "row",
-        "spec_bytes",
-        "top_level",
-    )
-
-    def __init__(
-        self, row: Row, message: Run | Call, entry: FunctionEntry | None, retries_left: int
-    ) -> None:
-        self.row = row
-        self.message = message
-        self.entry = entry
-        self.retries_left = retries_left
-        self.retry_exceptions: bool | bytes = False
-        self.queue: Any = None
-        """The shape's queue it waits in (tasks)."""
-        self.actor: Any = None
-        """The actor it is a call of."""
-        self.lease: Any = None
-        """Where it was sent."""
-        self.cost_us = 0.0
-        self.missing = 0
-        """Top-level arguments that are not known yet."""
-        self.arguments: list[tuple[Row, int]] | None = None
-        """Every reference among the arguments, counted while the task may run."""
-        self.handles: list[tuple[Row, int]] | None = None
-        """Of a kept task: the actors' handles among its arguments, which it does not hold."""
-        self.top_level: list[tuple[int | str, Row, int]] | None = None
-        """The references to replace by their values: (position or keyword, row, index)."""
-        self.covered: list[list[ObjectRef[Any]]] | None = None
-        """References inside the values of top-level arguments: the worker has them from us, so
-        they are held until the task ends, whatever becomes of those values' rows."""
-        self.dropped: list[tuple[Row, int]] | None = None
-        """Arguments that the running task was seen to have no use for any more: let go, with a
-        lineage count that finds them again."""
-        self.is_rederivable = False
-        """Of a kept task: whether all its arguments can be had again, whoever lets go of them."""
-        self.is_cancelled = False
-        self.may_repeat = retries_left != 0
-        """Whether it may be executed again once it has ended."""
-        self.spec_bytes = 0
+    row: Row
+    message: Run | Call
+    entry: FunctionEntry | None
+    retries_left: int
+    may_repeat: bool
+    """Whether it may be executed again once it has ended."""
+    retry_exceptions: bool | bytes = False
+    queue: Any = None
+    """The shape's queue it waits in (tasks)."""
+    actor: Any = None
+    """The actor it is a call of."""
+    lease: Any = None
+    """Where it was sent."""
+    cost_us: float = 0.0
+    missing: int = 0
+    """Top-level arguments that are not known yet."""
+    arguments: list[tuple[Row, int]] | None = None
+    """Every reference among the arguments, counted while the task may run."""
+    handles: list[tuple[Row, int]] | None = None
+    """Of a kept task: the actors' handles among its arguments, which it does not hold."""
+    top_level: list[tuple[int | str, Row, int]] | None = None
+    """The references to replace by their values: (position or keyword, row, index)."""
+    covered: list[list[ObjectRef[Any]]] | None = None
+    """References inside the values of top-level arguments: the worker has them from us, so they are
+    held until the task ends, whatever becomes of those values' rows."""
+    dropped: list[tuple[Row, int]] | None = None
+    """Arguments that the running task was seen to have no use for any more: let go, with a lineage
+    count that finds them again."""
+    is_rederivable: bool = False
+    """Of a kept task: whether all its arguments can be had again, whoever lets go of them."""
+    is_cancelled: bool = False
+    spec_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -138,62 +115,40 @@ class Task:
         return f"{info.options.class_name}.{method}" if info is not None else method
 
 
-class Row:
-    """One output group. `count` is everything that keeps it in scope; see `table`."""
+class Row(msgspec.Struct, eq=False):
+    """One output group. `count` is everything that keeps it in scope; see `table`.
 
-    __slots__ = (
-        "borrow_count",
-        "borrowers",
-        "child_index",
-        "count",
-        "counts",
-        "first_index",
-        "info",
-        "is_dynamic",
-        "key",
-        "lineage",
-        "nested",
-        "outputs",
-        "parent",
-        "registration",
-        "state",
-        "table",
-        "task",
-        "task_id_",
-        "value",
-        "waiters",
-    )
+    A Struct, because making one takes the interpreter a step and not seventy.
+    """
 
-    def __init__(self, table: OwnershipTable, key: int) -> None:
-        self.table = table
-        self.key = key
-        self.state = PENDING
-        self.value: Any = None
-        self.count = 0
-        """References here, arguments of unfinished tasks, borrowers and readers, over all
-        outputs."""
-        self.counts: array[int] | None = None
-        """The same per output, if there are several."""
-        self.lineage = 0
-        """Kept tasks that have an output of this row among their arguments."""
-        self.outputs = 1
-        self.is_dynamic = False
-        """The task chose how many outputs it has: the value is the list of their references."""
-        self.first_index = 0
-        self.parent = b""
-        self.child_index = 0
-        self.task_id_: bytes | None = None
-        self.info: OwnerInfo | None = None
-        """Set if the row is borrowed: whom to ask."""
-        self.borrow_count = 0
-        """Of a borrowed row: how often its owner counts us."""
-        self.registration = IMPLICIT
-        """Of a borrowed row: what its owner knows of our holding it."""
-        self.task: Task | None = None
-        self.borrowers: dict[Any, int] | None = None
-        self.waiters: list[Any] | None = None
-        self.nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] | None = None
-        """References inside the outputs' values, held while the row is in scope."""
+    table: OwnershipTable
+    key: int
+    parent: bytes = b""
+    child_index: int = 0
+    count: int = 0
+    """References here, arguments of unfinished tasks, borrowers and readers, over all outputs."""
+    state: int = PENDING
+    value: Any = None
+    counts: array[int] | None = None
+    """The same as `count` per output, if there are several."""
+    lineage: int = 0
+    """Kept tasks that have an output of this row among their arguments."""
+    outputs: int = 1
+    is_dynamic: bool = False
+    """The task chose how many outputs it has: the value is the list of their references."""
+    first_index: int = 0
+    task_id_: bytes | None = None
+    info: OwnerInfo | None = None
+    """Set if the row is borrowed: whom to ask."""
+    borrow_count: int = 0
+    """Of a borrowed row: how often its owner counts us."""
+    registration: int = IMPLICIT
+    """Of a borrowed row: what its owner knows of our holding it."""
+    task: Task | None = None
+    borrowers: dict[Any, int] | None = None
+    waiters: list[Any] | None = None
+    nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] | None = None
+    """References inside the outputs' values, held while the row is in scope."""
 
     def task_id(self) -> bytes:
         """The id of the task whose outputs these are (for a put, of the task that put it)."""

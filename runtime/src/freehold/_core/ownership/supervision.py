@@ -168,6 +168,7 @@ class Supervision:
     def _give_grace(self, record: Supervised, now: float) -> None:
         record.graces += 1
         self._graces.append((now + LATE_BORROW_S, record))
+        self._owner.outbox.has_deadline = True
 
     def next_deadline(self) -> float | None:
         """When a grace is over."""
@@ -396,7 +397,7 @@ class Supervision:
             row.key, old.attempt, old.function, old.parent, old.index, old.payload,
             old.num_returns, None, old.nested, old.options,
         )  # fmt: skip
-        task = Task(row, message, kept.entry, kept.retries_left)
+        task = Task(row, message, kept.entry, kept.retries_left, kept.retries_left != 0)
         task.retry_exceptions = kept.retry_exceptions
         task.queue = kept.queue
         task.spec_bytes = kept.spec_bytes

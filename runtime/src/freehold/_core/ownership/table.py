@@ -99,10 +99,7 @@ class OwnershipTable:
         """The row of a task about to be submitted, with one reference counted per output."""
         key = self._next_key
         self._next_key = key + 1
-        row = Row(self, key)
-        row.parent = parent
-        row.child_index = child_index
-        row.count = outputs
+        row = Row(self, key, parent, child_index, outputs)
         if outputs != 1:
             row.outputs = outputs
             row.counts = array("i", [1]) * outputs

@@ -186,10 +186,12 @@ class CoreBase:
             woken, outbox.woken = outbox.woken, []
             for waiter in woken:
                 waiter.count_down()
-        deadline = owner.next_deadline()
-        if deadline is not None and (self._timer is None or deadline < self._timer_at):
-            self._timer_at = deadline
-            self._timer = self.reactor.call_at(deadline, self._on_deadline)
+        if outbox.has_deadline:
+            outbox.has_deadline = False
+            deadline = owner.next_deadline()
+            if deadline is not None and (self._timer is None or deadline < self._timer_at):
+                self._timer_at = deadline
+                self._timer = self.reactor.call_at(deadline, self._on_deadline)
 
     def _connect(self, target: Address) -> Connection | None:
         if self.is_dead is not None:
@@ -334,7 +336,9 @@ class CoreBase:
                     waiter.remaining = min(count, waiter.remaining)
                 if waiter.remaining <= 0:
                     waiter.is_done = True
-                self.carry_out()
+                outbox = self.owner.outbox
+                if outbox.messages or outbox.woken:
+                    self.carry_out()
             if waiter.is_done:
                 return True
             return self.block(waiter, deadline)

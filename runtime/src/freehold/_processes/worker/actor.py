@@ -45,9 +45,9 @@ class ActorHost:
         """
         spec = self.spec
         call = m.Call(-1, self.restart, "__init__", b"", 0, spec.payload, 1, spec.args, spec.nested)
-        execution = Execution(self._service.core, spec.owner.address, call)
+        execution = Execution.of(self._service.core, spec.owner.address, call)
         execution.name = f"{self.options.class_name}.__init__"
-        execution.context._task_id = spec.actor
+        execution.context.task_id_ = spec.actor
         self._place(execution)
         core = self._service.core
         try:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
@@ -52,33 +54,31 @@ class ArgumentLost(Exception):
         self.id = id_
 
 
-class Execution:
+class Execution(msgspec.Struct, eq=False):
     """One task under way in this worker."""
 
-    __slots__ = (
-        "context", "core", "held", "is_answering", "message", "name", "rows", "source",
-        "started_ns", "watch",
-    )  # fmt: skip
+    core: ClusterCore
+    source: Address
+    message: m.Run | m.Call
+    context: Context
+    started_ns: int
+    name: str = ""
+    is_answering: bool = False
+    """The user's function has returned: what fails now is the answer."""
+    held: list[ObjectRef[Any]] = []
+    """References that came with the arguments, until user code has them."""
+    rows: list[tuple[Row, int]] = []
+    watch: Watch | None = None
+    """What tells the caller of arguments that user code lets go of."""
 
-    def __init__(self, core: ClusterCore, source: Address, message: m.Run | m.Call) -> None:
-        self.core = core
-        self.source = source
-        self.message = message
-        self.name = ""
-        self.is_answering = False
-        """The user's function has returned: what fails now is the answer."""
-        self.held: list[ObjectRef[Any]] = []
-        """References that came with the arguments, until user code has them."""
-        self.rows: list[tuple[Row, int]] = []
-        self.watch: Watch | None = None
-        """What tells the caller of arguments that user code lets go of."""
-        context = self.context = Context(None, message.parent, message.index)
-        context.attempt = message.attempt
-        context.caller = source
-        context.key = message.key
-        if type(message) is m.Run:
-            context.thread = get_ident()
-        self.started_ns = time.perf_counter_ns()
+    @classmethod
+    def of(cls, core: ClusterCore, source: Address, message: m.Run | m.Call) -> Execution:
+        """A task that begins now, on this thread."""
+        thread = get_ident() if type(message) is m.Run else 0
+        context = Context(
+            None, message.parent, message.index, message.attempt, source, message.key, thread
+        )
+        return cls(core, source, message, context, time.perf_counter_ns())
 
     def begin_wanted(self) -> None:
         """If something is wanted of what this execution makes, have it known before it begins."""

@@ -233,7 +233,7 @@ class WorkerService:
         for item in self.loop.queue:
             if item[0] == source and item[1].key == message.key:
                 self.loop.queue.remove(item)
-                execution = Execution(self.core, source, item[1])
+                execution = Execution.of(self.core, source, item[1])
                 execution.context.is_cancelled = True
                 execution.name = self._name_of(source, item[1])
                 answer = execution.error_reply(TaskCancelledError())
@@ -306,7 +306,7 @@ class WorkerService:
         if type(message) is m.CreateActor:
             self._become_actor(source, message)
             return
-        execution = Execution(self.core, source, message)
+        execution = Execution.of(self.core, source, message)
         place = (source, message.key)
         self._running[place] = execution
         if place in self._cancelled_early:
@@ -336,7 +336,6 @@ class WorkerService:
             self.waiting.on_idle()
         if timer is not None:
             timer.cancel()
-        self._note(execution, answer)
         self._answer(execution, answer)
 
     def _failed(self, execution: Execution, error: BaseException) -> m.Failed:
@@ -353,19 +352,25 @@ class WorkerService:
         if execution.is_plain:
             with self.core.reactor.lock:
                 self.loop.send(source, answer)
+                self._note(execution, answer)
         else:
             with self.core.reactor.lock:
                 self.leaving.answer_waits()
+                self._note(execution, answer)
             execution.finish(answer, lambda final: self._answer_late(source, final))
-        place = (source, getattr(execution.message, "function", -1))
+        if self.calls_left:
+            self._count_call(execution)
+        if self.leaving.reason:
+            with self.core.reactor.lock:
+                self._start_none()
+
+    def _count_call(self, execution: Execution) -> None:
+        place = (execution.source, getattr(execution.message, "function", -1))
         left = self.calls_left.get(place)
         if left is not None:
             self.calls_left[place] = left - 1
             if left <= 1:
                 self.leaving.leave("it reached max_calls")
-        if self.leaving.reason:
-            with self.core.reactor.lock:
-                self._start_none()
 
     def _answer_late(self, source: Address, answer: Any) -> None:
         """Send an answer whose references are registered with their owners; under the lock."""
@@ -399,7 +404,7 @@ class WorkerService:
     async def execute_async(self, source: Address, message: Any) -> None:
         """The same for a coroutine method."""
         assert self.actor is not None
-        execution = Execution(self.core, source, message)
+        execution = Execution.of(self.core, source, message)
         place = (source, message.key)
         self._running[place] = execution
         timer = self._arm_timeout(execution)
@@ -419,23 +424,16 @@ class WorkerService:
             self.waiting.on_idle()
         if timer is not None:
             timer.cancel()
-        self._note(execution, answer)
         self._answer(execution, answer)
 
     def _note(self, execution: Execution, answer: Any) -> None:
         # One tuple a task, told apart only when somebody asks: 0.3 µs.
         kind = "finished" if type(answer) is not m.Failed else "failed"
         message = execution.message
-        self.notes.append(
-            (
-                time.time_ns(),
-                kind,
-                execution.name,
-                message.parent,
-                message.index,
-                answer.run_us,
-            )
-        )
+        note = (
+            time.time_ns(), kind, execution.name, message.parent, message.index, answer.run_us,
+        )  # fmt: skip
+        self.notes.append(note)
 
     # ---- timeouts and ends -------------------------------------------------------------------
 
