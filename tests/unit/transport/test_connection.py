@@ -12,7 +12,7 @@ from freehold._core import messages as m
 from freehold._core.limits import FRAME_BYTES
 from freehold._io import frames
 from freehold._io.reactor import Reactor
-from freehold._io.transport import Connection
+from freehold._io.transport import _RECEIVE_BYTES, Connection
 from freehold.testing import eventually
 
 TOO_LARGE = m.Done(7, 0, 0, bytes(FRAME_BYTES + 1))
@@ -125,6 +125,36 @@ def test_a_peer_that_goes_with_a_backlog_unread_is_heard_as_well(ends: Ends) -> 
     _read_to_the_end(ends)
     assert ends.heard == [m.TasksReturned([6])]
     assert ends.connection.unsent_bytes == 0
+
+
+@pytest.mark.parametrize("size", [10, 3_000, 50_000, 700_000])
+def test_a_peer_that_says_much_is_given_more_room(ends: Ends, size: int) -> None:
+    """A connection begins with a small buffer; one that it always fills is read in fewer steps."""
+    small = len(ends.connection._buffer)
+    said = [m.Done(key, 0, 0, bytes([key % 256]) * size) for key in range(2_000_000 // size)]
+    data = b"".join(frames.encode([message]) for message in said)
+    ends.peer.setblocking(False)
+    most = 0
+    while data or len(ends.heard) < len(said):
+        try:
+            data = data[ends.peer.send(data[: 4 * small]) :]
+        except BlockingIOError:
+            pass
+        ends.reactor.lead_once()
+        most = max(most, ends.connection._buffer_bytes)
+    assert ends.heard == said
+    assert most >= 4 * small
+    ends.peer.sendall(frames.encode([m.Recall([1])]))
+    ends.reactor.lead_once()
+    assert len(ends.connection._buffer) <= 4 * _RECEIVE_BYTES
+
+
+def test_a_peer_that_says_little_keeps_a_small_buffer(ends: Ends) -> None:
+    for key in range(1_000):
+        ends.peer.sendall(frames.encode([m.Recall([key])]))
+        ends.reactor.lead_once()
+    assert ends.heard == [m.Recall([key]) for key in range(1_000)]
+    assert len(ends.connection._buffer) < _RECEIVE_BYTES
 
 
 def _read_to_the_end(ends: Ends) -> None:

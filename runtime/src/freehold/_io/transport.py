@@ -34,6 +34,9 @@ from freehold._io.reactor import READABLE, WRITABLE, Reactor
 from freehold.errors import ProtocolError
 
 _RECEIVE_BYTES = 256 << 10
+_FIRST_RECEIVE_BYTES = 16 << 10
+"""A node process has a connection to each worker, most of which say little: 256 KB each were a
+tenth of its memory, and left holes in its heap when workers ended."""
 _SOCKET_BUFFER_BYTES = 1 << 20
 _STRANGER_BYTES = 4 << 10
 _IOV = 64
@@ -56,6 +59,7 @@ class Connection:
         "_buffer_bytes",
         "_filled",
         "_is_mute",
+        "_is_stranger",
         "_is_writing",
         "_on_closed",
         "_on_dropped",
@@ -90,7 +94,8 @@ class Connection:
         self._on_dropped = on_dropped or _tell_dropped
         self._outbox: list[Message] = []
         self._backlog: deque[memoryview] = deque()
-        self._buffer_bytes = _STRANGER_BYTES if is_stranger else _RECEIVE_BYTES
+        self._is_stranger = is_stranger
+        self._buffer_bytes = _STRANGER_BYTES if is_stranger else _FIRST_RECEIVE_BYTES
         self._buffer = bytearray(self._buffer_bytes)
         self._filled = 0
         self._is_writing = False
@@ -245,6 +250,9 @@ class Connection:
             self.close("" if not self._filled else "the peer closed in the middle of a frame")
             return False
         self._filled += count
+        if self._filled == self._buffer_bytes and not self._is_stranger:
+            # It has more to say than fits: `_parse` makes room for it.
+            self._buffer_bytes = min(self._buffer_bytes * 4, _RECEIVE_BYTES)
         try:
             self._parse()
         except ProtocolError as error:
@@ -273,7 +281,8 @@ class Connection:
     def welcome(self, on_messages: Receiver) -> None:
         """The peer has introduced itself: it may say what it likes from now on."""
         self._on_messages = on_messages
-        self._buffer_bytes = _RECEIVE_BYTES
+        self._is_stranger = False
+        self._buffer_bytes = _FIRST_RECEIVE_BYTES
         self.largest_frame = FRAME_BYTES
 
     def _parse(self) -> None:
@@ -309,8 +318,11 @@ class Connection:
             if size > 4 * _RECEIVE_BYTES or size < self._buffer_bytes:
                 self._buffer = bytearray(self._buffer_bytes)
         elif start:
-            self._buffer[: filled - start] = self._buffer[start:filled]
-            self._filled = filled - start
+            rest = self._buffer[start:filled]
+            if len(self._buffer) < self._buffer_bytes:
+                self._buffer = bytearray(self._buffer_bytes)
+            self._buffer[: len(rest)] = rest
+            self._filled = len(rest)
 
     def refuse(self, reason: str) -> None:
         """Tell the peer why, and close."""
