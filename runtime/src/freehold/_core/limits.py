@@ -84,7 +84,7 @@ FETCHED_VALUES = 10_000
 """Values of other nodes that a process remembers to have brought here: 0.2 KiB each."""
 
 TASK_EVENTS = 2_000
-"""Tasks that a process keeps the events of: a quarter of a kilobyte each, and a worker is small."""
+"""Tasks that a process keeps the events of: forty bytes each."""
 
 EXIT_LOG_LINES = 20
 """Last lines of a worker's output that its death is reported with."""
