@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import threading
@@ -141,3 +142,15 @@ def test_the_switch_interval_is_put_back_unless_somebody_else_set_it() -> None:
         assert sys.getswitchinterval() == pytest.approx(0.0003)
     finally:
         sys.setswitchinterval(found)
+
+
+def test_the_interpreter_is_left_alone_if_told_so() -> None:
+    found = sys.getswitchinterval(), gc.get_threshold()
+    freehold.init(num_cpus=1, _system_config={"tune_interpreter": False})
+    try:
+        state.core._tuning.set_interval(0.0017)  # type: ignore[union-attr]
+        assert (sys.getswitchinterval(), gc.get_threshold()) == found
+        assert freehold.get(freehold.put(5)) == 5
+    finally:
+        freehold.shutdown()
+    assert (sys.getswitchinterval(), gc.get_threshold()) == found

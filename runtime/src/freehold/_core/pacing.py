@@ -28,7 +28,7 @@ LARGEST_TURN_S = 0.0007
 """Own processor time a wait: above it the caller computes, too, and has a right to its half."""
 
 SHORTEST_INTERVAL_S = 0.001
-LONGEST_INTERVAL_S = 0.0023
+LONGEST_INTERVAL_S = 0.0027
 
 WINDOWS_OFF = 16
 """How many windows are let go by when nobody was found to compete."""

@@ -61,8 +61,8 @@ class DriverCore(ClusterCore):
     node: NodeProcess | None = None
     """The node process that ends with this driver; None if it attached to somebody else's."""
 
-    def open(self, node: NodeProcess | None, printer: LogPrinter | None) -> None:
-        """Begin to be a driver."""
+    def open(self, node: NodeProcess | None, printer: LogPrinter | None, *, tunes: bool) -> None:
+        """Begin to be a driver; `tunes`: it may change the interpreter's settings meanwhile."""
         self.node = node
         self._printer = printer
         self._gate = SignalGate()
@@ -70,7 +70,8 @@ class DriverCore(ClusterCore):
         if printer is not None:
             self.handlers[m.LogLines] = lambda _source, message, _now: printer.handle(message)
         self._gate.open()
-        self._tuning.apply()
+        if tunes:
+            self._tuning.apply()
         self.reactor.pacing = Pacing(self._tuning.set_interval)
         self.reactor.start_background()
         watch_forks(self, node.forget if node is not None else None)
@@ -161,7 +162,7 @@ def attach_driver(
         owns_node: whether the node process is to end with this driver.
         shows_logs: whether to print what workers write.
     """
-    core, _ = attach(
+    core, registered = attach(
         DriverCore,
         node.cluster,
         node.address,
@@ -177,7 +178,8 @@ def attach_driver(
         from freehold._io.logs import LogPrinter
 
         printer = LogPrinter()
-    core.open(node if owns_node else None, printer)
+    tunes = bool(registered.settings["tune_interpreter"])
+    core.open(node if owns_node else None, printer, tunes=tunes)
     return core
 
 

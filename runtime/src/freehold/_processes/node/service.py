@@ -255,6 +255,7 @@ class NodeManager:
             self.arena.size_bytes,
             {
                 "log_to_driver": self.start.settings.log_to_driver,
+                "tune_interpreter": self.start.settings.tune_interpreter,
                 "lineage_bytes": self.start.settings.lineage_bytes,
                 "pending_bytes": self.pending_bytes,
             },
