@@ -79,7 +79,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Workers starting at the same time at the most; -1: one per CPU, at least 2."""
 
     tune_interpreter: bool = True
-    """Whether a driver's garbage collector runs less often, and its busy threads take shorter turns,
+    """Whether a driver's garbage collector runs less often and its busy threads take shorter turns
     while it is in a cluster; both are put back by `shutdown`."""
 
     log_to_driver: bool = True
