@@ -307,13 +307,14 @@ class WorkerService:
         if type(message) is m.CreateActor:
             self._become_actor(source, message)
             return
-        execution = Execution.of(self.core, source, message)
+        core = self.core
+        execution = Execution.of(core, source, message)
         place = (source, message.key)
         self._running[place] = execution
-        if place in self._cancelled_early:
+        if self._cancelled_early and place in self._cancelled_early:
             execution.context.is_cancelled = True
-        timer = self._arm_timeout(execution)
-        if self.core.owner.origins.wants:
+        timer = self._arm_timeout(execution) if message.options is not None else None
+        if core.owner.origins.wants:
             execution.begin_wanted()
         answer: Any
         try:
@@ -321,11 +322,11 @@ class WorkerService:
             if execution.context.is_cancelled:
                 raise KeyboardInterrupt  # it came before there was anything to interrupt
             result = execution.call(function)
-            if self.core.is_dead is not None:
+            if core.is_dead is not None:
                 _end_fork(None)
             answer = execution.reply(result)
         except BaseException as error:  # noqa: BLE001 - told on, not swallowed
-            if self.core.pid != os.getpid():
+            if core.pid != os.getpid():
                 _end_fork(error)
             answer = self._failed(execution, error)
             error = None  # type: ignore[assignment]
@@ -408,7 +409,7 @@ class WorkerService:
         execution = Execution.of(self.core, source, message)
         place = (source, message.key)
         self._running[place] = execution
-        timer = self._arm_timeout(execution)
+        timer = self._arm_timeout(execution) if message.options is not None else None
         answer: Any
         token = self.core.current.set(execution.context)
         try:
