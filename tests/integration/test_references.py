@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import FAR, NEAR, start_cluster, store_bytes_in_use, store_is_empty
+from tests.integration.conftest import (
+    FAR,
+    NEAR,
+    PLACES,
+    start_cluster,
+    store_bytes_in_use,
+    store_is_empty,
+)
 
 import freehold
 from freehold.exceptions import ObjectLostError, StaleReferenceError
@@ -22,7 +29,6 @@ from freehold.testing import LocalCluster, eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 BIG = 500_000
 
 

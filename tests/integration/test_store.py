@@ -176,12 +176,12 @@ def test_views_in_a_dead_workers_memory_stay_valid() -> None:
             return [self.kept], os.getpid()
 
     owner, keeper = Owner.remote(), Keeper.remote()
-    (ref,), pid = freehold.get(owner.make.remote(keeper), timeout=20)
-    array = freehold.get(ref, timeout=20)
+    refs, pid = freehold.get(owner.make.remote(keeper), timeout=20)
+    (array,) = freehold.get(refs, timeout=20)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(OwnerDiedError):
-        eventually(lambda: freehold.get(ref, timeout=20) is None, timeout_s=10)
-    del ref
+        eventually(lambda: freehold.get(refs, timeout=20) is None, timeout_s=10)
+    refs.clear()
     for _ in range(6):
         freehold.get(freehold.put(np.zeros(16 * MB, dtype=np.uint8)))
     assert (array == 5).all()
