@@ -24,6 +24,8 @@ from freehold.testing import LocalCluster, eventually
 STORE_BYTES = 192 << 20
 FAR = {"far": 1}
 NEAR = {"near": 1}
+PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
+"""For what must hold on the driver's node and on another."""
 
 
 def start_cluster(nodes: int, **settings: Any) -> LocalCluster:

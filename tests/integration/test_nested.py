@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import FAR, PLACES
 
 import freehold
 from freehold.testing import eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
-
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 
 
 @freehold.remote

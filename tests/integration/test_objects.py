@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.integration.conftest import FAR, NEAR, store_bytes_in_use, store_is_empty
+from tests.integration.conftest import FAR, NEAR, PLACES, store_bytes_in_use, store_is_empty
 
 import freehold
 from freehold.exceptions import GetTimeoutError, TaskError
 from freehold.testing import eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
-
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 
 
 @freehold.remote

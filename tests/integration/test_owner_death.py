@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import FAR, NEAR, PLACES
 
 import freehold
 from freehold.exceptions import OwnerDiedError
@@ -17,7 +17,6 @@ from freehold.testing import eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 SOON_S = 5.0
 
 

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import FAR, NEAR, start_cluster, store_bytes_in_use, store_is_empty
+from tests.integration.conftest import (
+    FAR,
+    NEAR,
+    PLACES,
+    start_cluster,
+    store_bytes_in_use,
+    store_is_empty,
+)
 
 import freehold
 from freehold.exceptions import ObjectLostError, StaleReferenceError
@@ -22,7 +29,6 @@ from freehold.testing import LocalCluster, eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 BIG = 500_000
 
 
@@ -302,13 +308,13 @@ def test_a_chain_of_borrowers_survives_the_death_of_the_middle_one(
 
 
 def test_a_borrower_killed_holds_nothing_after_the_grace() -> None:
-    store_is_empty(timeout_s=25)
     holder = Holder.options(resources=FAR).remote()
-    refs = [freehold.put(np.zeros(1_000_000, dtype=np.uint8))]
+    # So much that it is told apart from what the test before has left behind for the same grace.
+    refs = [freehold.put(np.zeros(50_000_000, dtype=np.uint8))]
     freehold.get(holder.hold.remote(refs), timeout=20)
     del refs
     gc.collect()
-    eventually(lambda: store_bytes_in_use() >= 1_000_000, timeout_s=5)
+    eventually(lambda: store_bytes_in_use() >= 50_000_000, timeout_s=5)
     os.kill(freehold.get(holder.pid.remote(), timeout=20), signal.SIGKILL)
     store_is_empty(timeout_s=25)
 

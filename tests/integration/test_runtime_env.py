@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import PLACES
 
 import freehold
 from freehold.exceptions import ForkedProcessError
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.conftest import FAR, start_cluster, store_bytes_in_use, store_is_empty
 
 import freehold
-from freehold.exceptions import ObjectStoreFullError
+from freehold.exceptions import ObjectStoreFullError, OwnerDiedError
 from freehold.testing import LocalCluster, eventually
 
 pytestmark = pytest.mark.module_cluster
@@ -163,19 +163,25 @@ def test_views_in_a_dead_workers_memory_stay_valid() -> None:
     import signal
 
     @freehold.remote
+    class Keeper:
+        def keep(self, refs: list[Any]) -> None:
+            self.kept = refs
+
+    @freehold.remote
     class Owner:
-        def make(self) -> Any:
+        def make(self, keeper: Any) -> Any:
             self.kept = freehold.put(np.full(8 * MB, 5, dtype=np.uint8))
-            self.pending = freehold.remote(lambda: None).remote()
-            freehold.get(length.remote(self.kept))
+            # What a third process has is not handed over with the result.
+            freehold.get(keeper.keep.remote([self.kept]))
             return [self.kept], os.getpid()
 
-    owner = Owner.remote()
-    (ref,), pid = freehold.get(owner.make.remote(), timeout=20)
-    array = freehold.get(ref, timeout=20)
-    del ref
+    owner, keeper = Owner.remote(), Keeper.remote()
+    refs, pid = freehold.get(owner.make.remote(keeper), timeout=20)
+    (array,) = freehold.get(refs, timeout=20)
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"), timeout_s=10)
+    with pytest.raises(OwnerDiedError):
+        eventually(lambda: freehold.get(refs, timeout=20) is None, timeout_s=10)
+    refs.clear()
     for _ in range(6):
         freehold.get(freehold.put(np.zeros(16 * MB, dtype=np.uint8)))
     assert (array == 5).all()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import FAR, NEAR, PLACES
 
 import freehold
 from freehold.exceptions import OwnerDiedError
@@ -21,7 +21,6 @@ from freehold.testing import eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 BIG = 400_000
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import FAR, NEAR, PLACES
 
 import freehold
 from freehold._core.limits import TASK_EVENTS
@@ -24,8 +24,6 @@ from freehold.testing import eventually
 from freehold.util.state import list_tasks
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
-
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 
 
 def names_here() -> tuple[str | None, str | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import FAR, PLACES
 
 import freehold
 from freehold.exceptions import (
@@ -20,8 +20,6 @@ from freehold.exceptions import (
 from freehold.testing import LocalCluster, eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
-
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 
 
 class MyError(Exception):

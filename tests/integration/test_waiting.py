@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.conftest import FAR, NEAR
+from tests.integration.conftest import NEAR, PLACES
 
 import freehold
 from freehold.testing import eventually
 
 pytestmark = [pytest.mark.module_cluster, pytest.mark.usefixtures("cluster")]
 
-PLACES = [pytest.param(NEAR, id="near"), pytest.param(FAR, id="far")]
 ALL = 4  # the CPUs of a node
 
 

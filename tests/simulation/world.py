@@ -29,6 +29,7 @@ from tests.simulation.program import (
     family_program,
     task_program,
 )
+from tests.simulation.runner import Steps
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location, root_task_id
@@ -51,9 +52,15 @@ USER_FAILURES = {b"user", b"cancelled", b"TaskCancelledError", b"ActorDiedError"
 class World:
     """One simulated cluster."""
 
-    def __init__(self, seed: int, faults: str | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: str | None = None,
+        rng: random.Random | None = None,
+        cpus: tuple[int, int] = (2, 2),
+    ) -> None:
         self.seed = seed
-        self.rng = random.Random(f"world {seed}")
+        self.rng = rng if rng is not None else random.Random(f"world {seed}")
         self.faults = faults if faults is not None else FAULTS[seed % len(FAULTS)]
         self.is_families = self.faults == "makers"
         self.has_deadlocks = seed // len(FAULTS) % 2 == 1 and not self.is_families
@@ -62,7 +69,9 @@ class World:
         self.network = Network(self.clock, self.rng, self.rng.choice([0.0005, 0.005, 0.05]))
         self.control = SimControl(self)
         self.network.receivers[CONTROL] = self.control
-        self.nodes = {name: SimNode(self, name, 2) for name in NODES}
+        self.nodes = {
+            name: SimNode(self, name, number) for name, number in zip(NODES, cpus, strict=True)
+        }
         self.processes: dict[Address, SimProcess] = {}
         self.starts: Counter[bytes] = Counter()
         self.dropped: dict[tuple[Address, int], int] = {}
@@ -89,22 +98,34 @@ class World:
             node.start()
         driver = SimProcess(self, self.nodes[NODES[0]].new_address())
         self._add(driver)
-        root = Context(root_task_id("simulation", self.seed))
-        for number in range(self.rng.randint(1, 4)):
-            rng = random.Random(f"driver {self.seed} {number}")
-            play = family_driver if self.is_families else driver_program
-            steps = play(Program(driver, root, rng, 0), rng.randint(8, 40))
-            self.threads += 1
-            self.clock.after(rng.random() * 0.2, lambda s=steps: driver.run(s, self._thread_ended))
-        if self.faults != "none":
-            most = 3 if self.is_families else 4  # nothing is made again more often than that
-            for _ in range(self.rng.randint(1, most)):
-                self.clock.at(self.rng.random() ** 2 * 1.5, self._fault)
+        self.begin(driver)
         while self.clock.step(REST_S):
             assert self.clock.events < MAX_EVENTS, "the cluster does not come to rest"
             if self.finished == self.threads and self.clock.now > FAULTS_END_S + 60.0:
                 break
         self.judge(driver)
+
+    def begin(self, driver: SimProcess) -> None:
+        """Start the driver's threads and plan what goes wrong."""
+        root = self.root()
+        for number in range(self.rng.randint(1, 4)):
+            rng = random.Random(f"driver {self.seed} {number}")
+            play = family_driver if self.is_families else driver_program
+            steps = play(Program(driver, root, rng, 0), rng.randint(8, 40))
+            self.start_thread(driver, steps, rng.random() * 0.2)
+        if self.faults != "none":
+            most = 3 if self.is_families else 4  # nothing is made again more often than that
+            for _ in range(self.rng.randint(1, most)):
+                self.clock.at(self.rng.random() ** 2 * 1.5, self._fault)
+
+    def root(self) -> Context:
+        """What numbers the driver's own tasks and puts."""
+        return Context(root_task_id("simulation", self.seed))
+
+    def start_thread(self, driver: SimProcess, steps: Steps, delay_s: float) -> None:
+        """A thread of the driver, which must come to its end."""
+        self.threads += 1
+        self.clock.after(delay_s, lambda: driver.run(steps, self._thread_ended))
 
     def _thread_ended(self, result: Any) -> None:
         assert result == [], f"a thread of the driver ended with {result!r}"
@@ -140,7 +161,7 @@ class World:
     def _fault(self) -> None:
         if self.faults == "node":
             if self.network.receivers.get(Address(NODES[1], 0)) is not None:
-                self._kill_node(self.nodes[NODES[1]])
+                self.kill_node(self.nodes[NODES[1]])
             return
         if self.faults == "reset":
             pairs = self.network.pairs()
@@ -177,7 +198,7 @@ class World:
         delay = self.rng.random() * 0.01
         self.clock.after(delay, lambda: node.process_exited(process.address, cause))
 
-    def _kill_node(self, node: SimNode) -> None:
+    def kill_node(self, node: SimNode) -> None:
         self.note_fault()
         for process in self.living(node.name):
             self.network.remove(process.address)

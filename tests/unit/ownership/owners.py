@@ -17,6 +17,7 @@ NODE_MANAGER = Address(NODE, 0)
 DRIVER, WORKER, OTHER, THIRD = (Address(NODE, number) for number in range(1, 5))
 ROOT = root_task_id("unit", 1)
 SHAPE = (("CPU", 10_000),)
+CRASH = m.ExitCause(None, 9)
 
 
 def make_owner(address: Address = DRIVER) -> Owner:
@@ -53,6 +54,12 @@ def put(owner: Owner, value: bytes | Location = b"value", index: int = 0) -> Obj
 def grant(owner: Owner, worker: Address = WORKER, lease: int = 1) -> None:
     """Lease a worker to the owner's first queue."""
     owner.leasing.on_lease_granted(NODE_MANAGER, m.LeaseGranted(0, lease, worker, lease), 0.0)
+
+
+def crash(owner: Owner, worker: Address = WORKER) -> None:
+    """A leased worker is killed."""
+    lease = owner.leasing.leases[worker]
+    owner.leasing.on_lease_revoked(m.LeaseRevoked(lease.id, worker, CRASH), 0.0)
 
 
 def said(owner: Owner, kind: type[Any], target: Address | None = None) -> list[Any]:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from tests.unit.ownership.owners import (
     DRIVER,
-    NODE,
     OTHER,
     WORKER,
+    crash,
     exchange,
     grant,
+    location,
     make_owner,
     put,
     said,
@@ -19,15 +20,10 @@ from tests.unit.ownership.owners import (
 )
 
 from freehold._core import messages as m
-from freehold._core.ids import Location
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import LOST, PENDING, READY
-
-
-def place(segment: int) -> Location:
-    return Location(NODE, segment, 0, 64)
 
 
 def made(owner: Owner, segment: int = 1, **options: Any) -> ObjectRef[Any]:
@@ -36,7 +32,7 @@ def made(owner: Owner, segment: int = 1, **options: Any) -> ObjectRef[Any]:
     (ref,) = submit(owner, **options)
     grant(owner)
     (run,) = said(owner, m.Run)
-    done = m.DoneWith(run.key, run.attempt, 5, [m.Output(location=place(segment))])
+    done = m.DoneWith(run.key, run.attempt, 5, [m.Output(location=location(segment))])
     owner.on_done_with(WORKER, done, 0.0)
     return ref
 
@@ -56,12 +52,6 @@ def drop(owner: Owner, run: m.Run, ref: bytes) -> list[m.RangeReleased]:
     return said(owner, m.RangeReleased)
 
 
-def crash(owner: Owner) -> None:
-    lease = owner.leasing.leases[WORKER]
-    cause = m.ExitCause(None, 9)
-    owner.leasing.on_lease_revoked(m.LeaseRevoked(lease.id, WORKER, cause), 0.0)
-
-
 def test_what_can_be_made_again_is_let_go_of_while_the_task_runs() -> None:
     owner = make_owner()
     ref = made(owner)
@@ -79,7 +69,7 @@ def test_what_can_be_made_again_is_let_go_of_while_the_task_runs() -> None:
 
 def test_a_put_stays_while_the_task_may_be_retried() -> None:
     owner = make_owner()
-    ref = put(owner, place(7))
+    ref = put(owner, location(7))
     id_ = ref.binary()
     _result, run = run_with(owner, ref, max_retries=3)
     del ref
@@ -90,7 +80,7 @@ def test_a_put_stays_while_the_task_may_be_retried() -> None:
 
 def test_a_put_goes_if_the_task_has_no_retries() -> None:
     owner = make_owner()
-    ref = put(owner, place(7))
+    ref = put(owner, location(7))
     id_ = ref.binary()
     _result, run = run_with(owner, ref, max_retries=0)
     del ref
@@ -101,7 +91,7 @@ def test_a_put_goes_if_the_task_has_no_retries() -> None:
 @pytest.mark.parametrize("wrong", ["attempt", "key", "source", "id"])
 def test_what_does_not_fit_is_ignored(wrong: str) -> None:
     owner = make_owner()
-    ref = put(owner, place(7))
+    ref = put(owner, location(7))
     _result, run = run_with(owner, ref, max_retries=0)
     message = m.ArgumentsDropped(
         run.key + (wrong == "key"),
@@ -117,7 +107,7 @@ def test_what_does_not_fit_is_ignored(wrong: str) -> None:
 
 def test_after_the_end_it_says_nothing_new() -> None:
     owner = make_owner()
-    ref = put(owner, place(7))
+    ref = put(owner, location(7))
     _result, run = run_with(owner, ref, max_retries=0)
     owner.on_done(WORKER, m.Done(run.key, 0, 5, b"v"), 0.0)
     assert drop(owner, run, ref.binary()) == []
@@ -135,11 +125,11 @@ def test_a_retry_has_it_made_again_and_holds_it_from_then_on() -> None:
     grant(owner, lease=2)
     (again,) = said(owner, m.Run)
     assert (again.key, again.attempt) == (row.key, 1)
-    done = m.DoneWith(again.key, 1, 5, [m.Output(location=place(2))])
+    done = m.DoneWith(again.key, 1, 5, [m.Output(location=location(2))])
     owner.on_done_with(WORKER, done, 0.0)
     (retry,) = said(owner, m.Run)
     assert (retry.key, retry.attempt) == (run.key, 1)
-    assert [arg.location for arg in retry.args or ()] == [place(2)]
+    assert [arg.location for arg in retry.args or ()] == [location(2)]
     assert row.lineage == 0
     assert drop(owner, retry, id_) == []
     assert row.state == READY
@@ -148,7 +138,7 @@ def test_a_retry_has_it_made_again_and_holds_it_from_then_on() -> None:
 def test_what_is_made_of_a_put_is_not_let_go_of() -> None:
     """The put goes with its last reference, and then its maker cannot run again."""
     owner = make_owner()
-    source = put(owner, place(7))
+    source = put(owner, location(7))
     ref = made(owner, given=Given(b"x", [(0, source)]))
     id_ = ref.binary()
     _result, run = run_with(owner, ref, max_retries=3)
@@ -174,7 +164,7 @@ def test_a_kept_task_keeps_what_it_dropped_as_lineage() -> None:
     result, run = run_with(owner, ref, max_retries=3)
     del ref
     drop(owner, run, id_)
-    done = m.DoneWith(run.key, 0, 5, [m.Output(location=place(3))])
+    done = m.DoneWith(run.key, 0, 5, [m.Output(location=location(3))])
     owner.on_done_with(WORKER, done, 0.0)
     assert row.lineage == 1
     task = result._row.task

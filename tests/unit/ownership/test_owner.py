@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from tests.unit.ownership.owners import (
+    CRASH,
     NODE_MANAGER,
     OTHER,
     WORKER,
+    crash,
     grant,
     location,
     make_entry,
@@ -29,8 +31,6 @@ from freehold.errors import (
     TaskCancelledError,
     WorkerCrashedError,
 )
-
-CRASH = m.ExitCause(None, 9)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_crash_is_charged_to_the_oldest_task_only(owner: Owner) -> None:
     first, second = (submit(owner, entry, max_retries=1)[0] for _ in range(2))
     grant(owner)
     assert len(said(owner, m.Run)) == 2
-    owner.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    crash(owner)
     assert [task.retries_left for task in (first._row.task, second._row.task)] == [0, 1]
 
 
@@ -92,7 +92,7 @@ def test_a_task_that_may_run_once_never_waits_behind_another(owner: Owner) -> No
 def test_a_task_that_may_run_once_fails_with_the_crash(owner: Owner) -> None:
     ref = submit(owner, max_retries=0)[0]
     grant(owner)
-    owner.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    crash(owner)
     assert isinstance(ref._row.value, WorkerCrashedError)
 
 
@@ -151,7 +151,7 @@ def test_a_cancelled_task_ends_when_its_worker_dies(owner: Owner) -> None:
     refs = [submit(owner, entry)[0] for _ in range(2)]
     grant(owner)
     owner.cancel(refs[1]._row, False, False, 0.0)
-    owner.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    crash(owner)
     assert isinstance(refs[1]._row.value, TaskCancelledError)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.unit.ownership.owners import (
+    CRASH,
     DRIVER,
     NODE_MANAGER,
     OTHER,
@@ -13,6 +14,7 @@ from tests.unit.ownership.owners import (
     SHAPE,
     THIRD,
     WORKER,
+    crash,
     exchange,
     grant,
     make_entry,
@@ -30,8 +32,6 @@ from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import FAILED, PENDING, READY
-
-CRASH = m.ExitCause(None, 9)
 
 
 def runs_on(driver: Owner, **options: Any) -> m.Run:
@@ -233,7 +233,7 @@ def test_a_running_retry_is_told_what_is_wanted() -> None:
     worker = make_owner(WORKER)
     child = have_child(worker, begin(worker, run))
     held = third.borrowing.meet(worker.borrowing.describe([child], THIRD), WORKER, False)
-    driver.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    crash(driver)
     driver.on_process_died(WORKER, CRASH, 0.0)
     grant(driver, OTHER, lease=2)
     (again,) = said(driver, m.Run)
@@ -247,7 +247,7 @@ def test_a_running_retry_is_told_what_is_wanted() -> None:
 def test_a_crashed_tasks_record_ends_after_a_grace() -> None:
     driver = make_owner(DRIVER)
     run = runs_on(driver)
-    driver.leasing.on_lease_revoked(m.LeaseRevoked(1, WORKER, CRASH), 0.0)
+    crash(driver)
     assert len(driver.supervision.by_row) == 1
     driver.on_deadline(LATE_BORROW_S + 1.0)
     driver.settle(0.0)

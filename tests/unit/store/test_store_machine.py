@@ -290,6 +290,20 @@ def test_a_creator_that_exits_during_a_read_does_not_pull_the_memory_away() -> N
     assert store.in_use == 0
 
 
+def test_a_slab_is_not_cut_while_it_is_read() -> None:
+    """A read may have begun behind the last range that is sealed: that seal was on its way."""
+    store = Store()
+    slab = store.create(4 * PAGE, is_slab=True)
+    store(RangeSealed(1, slab.segment, slab.offset, 100, ANN))
+    name = (slab.segment, slab.offset + 2 * PAGE)
+    assert store(ReadStarted(*name)) == []
+    store(ProcessExited(1))
+    assert store.in_use == 4 * PAGE
+    store(ReadFinished(*name))
+    store(RangeReleased(slab.segment, slab.offset, 100))
+    assert store.in_use == 0
+
+
 @pytest.mark.parametrize("is_early", [False, True])
 def test_an_adopted_range_counts_for_its_new_owner(is_early: bool) -> None:
     store = Store()
