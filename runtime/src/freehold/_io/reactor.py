@@ -309,6 +309,8 @@ class Reactor:
         with self.lock:
             self._is_attached = True
             self._is_asleep = True
+            if self._leader is _BACKGROUND:
+                self.kick()  # it leaves, and never leads again
         return self._epoll.fileno()
 
     def run_forever(self) -> None:
@@ -439,7 +441,7 @@ class Reactor:
 
     def _abdicate(self) -> None:
         """Leave leadership to a follower, or to nobody until the background thread takes it."""
-        self._leader = None
+        leader, self._leader = self._leader, None
         followers = self._followers
         while followers:
             follower = followers.popleft()
@@ -448,7 +450,11 @@ class Reactor:
                 self._leader = follower
                 follower.park.release()
                 return
-        if self._is_background_parked and not self._is_attached:
+        if self._is_attached:
+            if leader is not _LOOP and not self._is_stopping:
+                # The loop's own alarm knows nothing of timers that were set while another led.
+                os.eventfd_write(self._wake_fd, 1)
+        elif self._is_background_parked:
             self._wake_background()
 
     # ---- the background thread ---------------------------------------------------------------
