@@ -15,6 +15,7 @@ from tests.unit.ownership.owners import (
     WORKER,
     exchange,
     grant,
+    location,
     make_entry,
     make_owner,
     row_of,
@@ -23,7 +24,7 @@ from tests.unit.ownership.owners import (
 )
 
 from freehold._core import messages as m
-from freehold._core.ids import child_task_id, object_id
+from freehold._core.ids import PUT_INDEX_BASE, child_task_id, object_id
 from freehold._core.interface import TaskOptions
 from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
 from freehold._core.ownership.arguments import Given
@@ -306,3 +307,51 @@ def test_a_task_that_is_not_kept_is_not_executed_again(reason: str) -> None:
     driver.on_process_died(WORKER, CRASH, 0.0)
     assert row_of(held).state == FAILED
     assert said(driver, m.Run) == []
+
+
+LINE = (m.Supervisor(DRIVER, b"t" * 16, 4),)
+
+
+def made_twice(worker: Owner) -> tuple[ObjectRef[Any], ObjectRef[Any]]:
+    """A worker borrows an object of OTHER's and then makes it itself, executing its task again."""
+    task = worker.origins.begin(b"t" * 16, ROOT, DRIVER, 4).task
+    id_ = object_id(task, PUT_INDEX_BASE)
+    refs = m.Refs([m.OwnerInfo(OTHER, LINE)], id_ + b"\0\0")
+    (borrowed,) = worker.borrowing.meet(refs, OTHER, is_covered=False)
+    made = make_reference(worker.table.new_put(task, 0, location(1)))
+    worker.table.expose(row_of(made), 0)
+    return borrowed, made
+
+
+def test_what_was_made_here_too_stands_in_for_a_dead_owners() -> None:
+    """Its supervisor may ask us for it: we must not ask the supervisor."""
+    worker, third = make_owner(WORKER), make_owner(THIRD)
+    borrowed, made = made_twice(worker)
+    refs = worker.borrowing.describe([made], THIRD)
+    del made
+    (held,) = third.borrowing.meet(refs, WORKER, is_covered=False)
+    third.await_row(row_of(held), object(), 0.0)
+    worker.settle(0.0)
+    worker.on_process_died(OTHER, CRASH, 0.0)
+    assert said(worker, m.Orphaned) == []
+    worker.on_resolve(THIRD, m.Resolve(held.binary()), 0.0)
+    exchange(worker, third)
+    assert (row_of(held).state, row_of(held).value) == (READY, location(1))
+    del borrowed, held
+    exchange(worker, third)
+    assert (worker.table.rows, third.table.rows) == (0, 0)
+
+
+def test_what_is_adopted_stands_for_itself() -> None:
+    worker = make_owner(WORKER)
+    borrowed, made = made_twice(worker)
+    worker.on_process_died(OTHER, CRASH, 0.0)
+    assert row_of(borrowed).value == location(1)
+    adopted = m.Adopted(borrowed.binary(), m.Output(None, location(2)))
+    worker.recovery.adopt(adopted, THIRD)
+    worker.borrowing.on_return(THIRD, m.Return(borrowed.binary()))
+    assert row_of(borrowed).value == location(2)
+    del borrowed, made
+    released = said(worker, m.RangeReleased)
+    assert sorted(where.segment for where in released) == [1, 2]
+    assert worker.table.rows == 0

@@ -172,7 +172,7 @@ class Origins:
         id_ = table.expose(row, index)
         known = table.by_id[id_][0]
         if known is not row and known.info is not None:
-            self._owner.supervision.follow(known, row, index)
+            self._owner.supervision.follow(known)
         self._say(origin, row, index)
 
     def _say(self, origin: Origin, row: Row, index: int) -> None:

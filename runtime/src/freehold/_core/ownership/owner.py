@@ -514,7 +514,6 @@ class Owner:
             if table.returned:
                 self.eager.note(table.returned)
                 self.actors.forget(table.returned)
-                self.supervision.forget(table.returned)
                 self.borrowing.flush_returned()
             while table.ended_actors:
                 self.actors.on_handle_ended(table.ended_actors.pop())

@@ -24,14 +24,22 @@ actor's methods make, is not numbered by its flow of control and so is not made 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from freehold._core.ids import Address, Location
 from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
 from freehold._core.messages import Orphaned, OwnerInfo, Return, Run, Supervisor, Want, Wanted
 from freehold._core.ownership.borrowing import split_ids
-from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, FOLLOWING, PENDING, READY, RECREATING, Row, Task
+from freehold._core.ownership.row import (
+    FAILED,
+    FOLLOWING,
+    PENDING,
+    READY,
+    RECREATING,
+    Row,
+    Task,
+    unresolve,
+)
 from freehold.errors import OwnerDiedError
 
 if TYPE_CHECKING:
@@ -86,9 +94,6 @@ class Supervision:
         self._owning: dict[tuple[Address, int], Supervised] = {}
         """Workers that own what a task made, with the key under which they know it."""
         self._graces: list[tuple[float, Supervised]] = []
-        self._followed: dict[Row, ObjectRef[Any]] = {}
-        """Objects that this very process made again: the row that others ask for, and the made
-        one."""
 
     # ---- keeping specs -------------------------------------------------------------------------
 
@@ -200,6 +205,9 @@ class Supervision:
         lost = []
         for row in rows:
             assert row.info is not None
+            if row in owner.table.made_here:
+                self.follow(row)
+                continue
             line = row.info.supervisors
             living = (i for i, s in enumerate(line) if not owner.borrowing.is_dead(s.address))
             at = next(living, None)
@@ -225,7 +233,7 @@ class Supervision:
         target = line[at].address
         for row in rows:
             row.info = OwnerInfo(target, line)
-            _reset(row)
+            unresolve(row)
         ids = owner.borrowing.turn_to(target, rows)
         owner.outbox.send(target, Orphaned(ids, line, at, cause))
         for row in rows:
@@ -281,7 +289,7 @@ class Supervision:
         """An object is to be made again by the record's task, if anybody waits for it."""
         owner = self._owner
         self._give_back(row)
-        _reset(row)
+        unresolve(row)
         row.info = OwnerInfo(owner.address, line)
         row.registration = RECREATING
         owner.table.hold(row, record)
@@ -335,9 +343,13 @@ class Supervision:
 
     def need(self, row: Row) -> None:
         """Somebody waits for an object that is to be made again."""
-        followed = self._followed.get(row)
-        if followed is not None:
-            self._copy(row, followed._row, followed._index, 0.0)
+        made = self._owner.table.made_here.get(row)
+        if row.registration == FOLLOWING:
+            assert made is not None
+            self._copy(row, made._row, made._index, 0.0)
+            return
+        if made is not None:
+            self.follow(row)
             return
         record: Supervised = self._owner.table.holders[row]
         if record.replay is None and record.task.row.state != PENDING:
@@ -418,24 +430,24 @@ class Supervision:
 
     # ---- made again by this process --------------------------------------------------------------
 
-    def follow(self, row: Row, made: Row, index: int) -> None:
-        """The supervisor executed the task itself: what others ask it for is `made`.
+    def follow(self, row: Row) -> None:
+        """This process has made a borrowed object itself: others who ask for it get that one.
 
-        That may be after it had turned to another process for it, which would turn to us.
+        It may be that it was to be made again, or that its owner died.
         """
         assert row.info is not None
-        if row.state == FAILED or row in self._followed:
+        if row.state == FAILED or row.registration == FOLLOWING:
             return
         self._give_back(row)
-        _reset(row)  # if it had a value, that was the other owner's
+        unresolve(row)  # if it had a value, that was the other owner's
         row.info = OwnerInfo(self._owner.address, row.info.supervisors)
         row.registration = FOLLOWING
-        self._followed[row] = self._owner.table.reference(made, index)
-        self._copy(row, made, index, 0.0)
+        made = self._owner.table.made_here[row]
+        self._copy(row, made._row, made._index, 0.0)
 
     def on_followed(self, row: Row, now: float) -> None:
         """What a row follows is resolved."""
-        ref = self._followed.get(row)
+        ref = self._owner.table.made_here.get(row)
         if ref is not None:
             self._copy(row, ref._row, ref._index, now)
 
@@ -453,19 +465,13 @@ class Supervision:
 
     def is_unreadable(self, row: Row, location: Location, now: float) -> bool:
         """The value of a row that follows another could not be read: the other's is lost."""
-        ref = self._followed.get(row)
-        if ref is None:
+        if row.registration != FOLLOWING:
             return False
-        _reset(row)
+        ref = self._owner.table.made_here[row]
+        unresolve(row)
         self._owner.recovery.lose_location(ref._row, ref._index, location)
         self._copy(row, ref._row, ref._index, now)
         return True
-
-    def forget(self, returned: list[Row]) -> None:
-        """Rows out of scope let go of those they follow."""
-        if self._followed:
-            for row in returned:
-                self._followed.pop(row, None)
 
     def _give_up(self, record: Supervised, why: str, now: float) -> None:
         for row in [row for row in record.rows if self._is_waiting(row)]:
@@ -479,10 +485,3 @@ class Supervision:
             reason=f"its owner died{cause}, and {why}",
         )
         self._owner.fail(row, error, now)
-
-
-def _reset(row: Row) -> None:
-    """What was known of a borrowed object's value went with its owner."""
-    row.state = PENDING
-    row.value = row.nested = None
-    row.key = -1

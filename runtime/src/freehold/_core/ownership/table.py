@@ -47,6 +47,7 @@ from freehold._core.ownership.row import (
     Task,
     is_rederivable,
     stored_ranges,
+    unresolve,
 )
 
 Argument = tuple[Row, int]
@@ -78,6 +79,9 @@ class OwnershipTable:
         self.shadows: dict[bytes, list[tuple[Row, int]]] = {}
         """Rows of a task that was executed here again while rows of the same ids, from its first
         execution, live on: each is known by its id when the one before it is gone."""
+        self.made_here: dict[Row, ObjectRef[Any]] = {}
+        """Borrowed rows of what was made here, too, by such an execution: that of ours which others
+        know by their ids. It is kept to stand in for them when their owner dies."""
         self.stale: dict[Row, list[Location]] = {}
         """Copies given up as lost that may still be read somewhere: let go with their row."""
         self.makers: dict[bytes, Any] = {}
@@ -159,6 +163,9 @@ class OwnershipTable:
             shadows = self.shadows.setdefault(id_, [])
             if (row, index) not in shadows:
                 shadows.append((row, index))
+            is_ours = row.info is None and known[0].info is not None
+            if is_ours and known[0] not in self.made_here:
+                self.made_here[known[0]] = self.reference(row, index)
         if self.makers and row.info is None and row not in self.holders:
             maker = self.makers.get(row.parent or row.task_id())
             if maker is not None and row.value is not ACTOR_HANDLE:
@@ -252,9 +259,7 @@ class OwnershipTable:
             elif row.state == READY:
                 # A task that may run again has it among its arguments: it stays borrowed, so that
                 # its owner can be asked again.
-                row.state = PENDING
-                row.value = row.nested = None
-                row.key = -1
+                unresolve(row)
             return
         if row.value is ACTOR_HANDLE:
             self.ended_actors.append(row)
@@ -296,6 +301,8 @@ class OwnershipTable:
                 self.unhold(row)
             if self.stale:
                 self.released += self.stale.pop(row, ())
+            if self.made_here:
+                self.made_here.pop(row, None)
             task, row.task = row.task, None
             row.value = row.nested = None
             if task is not None:
