@@ -30,7 +30,7 @@ from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERV
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
-from freehold._core.ownership.row import FAILED, PENDING, READY
+from freehold._core.ownership.row import FAILED, PENDING, READY, RECREATING
 
 CRASH = m.ExitCause(None, 9)
 
@@ -355,3 +355,39 @@ def test_what_is_adopted_stands_for_itself() -> None:
     released = said(worker, m.RangeReleased)
     assert sorted(where.segment for where in released) == [1, 2]
     assert worker.table.rows == 0
+
+
+def a_put_let_go(worker: Owner, task: bytes) -> ObjectRef[Any]:
+    """A stored object that a kept task needs, and that was let go in between."""
+    row = worker.table.new_put(task, 0, location(1))
+    worker.table.expose(row, 0)
+    row.lineage += 1  # as that of a kept task's argument
+    worker.table.release(row, 0)
+    assert [where.segment for where in said(worker, m.RangeReleased)] == [1]
+    return worker.table.reference(row, 0)
+
+
+def test_a_put_that_was_let_go_is_made_again_by_its_supervisor() -> None:
+    driver, worker, run, held = after_a_result()
+    put = a_put_let_go(worker, child_task_id(run.parent, run.index))
+    (seen,) = driver.borrowing.meet(worker.borrowing.describe([put], DRIVER), WORKER, False)
+    driver.await_row(row_of(seen), object(), 0.0)  # it asks the worker, and the worker asks it
+    exchange(driver, worker)
+    (record,) = driver.supervision.records.values()
+    assert record.replay is not None
+    assert (row_of(seen).registration, row_of(seen).borrow_count) == (RECREATING, 0)
+    info = row_of(put).info
+    assert info is not None
+    assert info.address == DRIVER
+    del held
+
+
+def test_a_put_that_was_let_go_and_nobody_makes_again_is_lost() -> None:
+    driver, worker, run, held = after_a_result()
+    put = a_put_let_go(worker, child_task_id(run.parent, run.index))
+    (seen,) = driver.borrowing.meet(worker.borrowing.describe([put], DRIVER), WORKER, False)
+    driver.supervision.records.clear()
+    driver.await_row(row_of(seen), object(), 0.0)
+    exchange(driver, worker)
+    assert (row_of(seen).state, row_of(put).state) == (FAILED, FAILED)
+    del held

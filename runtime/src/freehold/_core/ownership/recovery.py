@@ -185,7 +185,7 @@ class Recovery:
         if row.state != LOST:
             return
         id_ = row.object_id(0)
-        if row.task is None and owner.supervision.recover_adopted(row):
+        if row.task is None and owner.supervision.recover_put(row):
             return
         if row.task is None:
             reason = (

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freehold._core.ids import Address, Location
+from freehold._core.ids import PUT_INDEX_BASE, Address, Location
 from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
 from freehold._core.messages import Orphaned, OwnerInfo, Return, Run, Supervisor, Want, Wanted
-from freehold._core.ownership.borrowing import split_ids
+from freehold._core.ownership.borrowing import orphan_error, split_ids
 from freehold._core.ownership.row import (
     FAILED,
     FOLLOWING,
@@ -209,8 +209,7 @@ class Supervision:
                 self.follow(row)
                 continue
             line = row.info.supervisors
-            living = (i for i, s in enumerate(line) if not owner.borrowing.is_dead(s.address))
-            at = next(living, None)
+            at = self._nearest(line)
             if at is None:
                 lost.append(row)
             else:
@@ -227,6 +226,17 @@ class Supervision:
             else:
                 self._ask(orphans, line, at, cause)
         return lost
+
+    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
+        """The nearest supervisor that lives."""
+        is_dead = self._owner.borrowing.is_dead
+        return next((at for at, s in enumerate(line) if not is_dead(s.address)), None)
+
+    def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
+        at = self._nearest(line)
+        if at is None:
+            return False
+        return line[at].address != self._owner.address or self._find(line[at]) is not None
 
     def _ask(self, rows: list[Row], line: tuple[Supervisor, ...], at: int, cause: str) -> None:
         owner = self._owner
@@ -247,16 +257,22 @@ class Supervision:
         if at >= len(line) or owner.borrowing.is_dead(source):
             return
         record = self._find(line[at])
-        taken = []
         if record is not None:
             record.reason = message.reason or record.reason
-            for id_ in split_ids(message.ids):
-                row, _, is_new = owner.table.borrowed(id_, OwnerInfo(owner.address, line))
-                if is_new:
-                    taken.append(row)
+        taken = []
+        for id_ in split_ids(message.ids):
+            known = owner.table.by_id.get(id_)
+            if known is None and record is not None:
+                taken.append(owner.table.borrowed(id_, OwnerInfo(owner.address, line))[0])
+            elif known is not None and _is_asked_of(known[0], source):
+                # Or each of us would wait for the other: it let go of what it owned.
+                taken.append(known[0])
         owner.borrowing.register(source, message.ids)
         for row in taken:
-            self._take(record, row, line, at)  # type: ignore[arg-type]
+            if record is not None:
+                self._take(record, row, line, at)
+            else:
+                owner.fail(row, orphan_error(row, message.reason), 0.0)
 
     def supervise(
         self, id_: bytes, task: Task, line: tuple[Supervisor, ...], at: int
@@ -311,15 +327,32 @@ class Supervision:
                 owner.outbox.send(row.info.address, back)
             row.borrow_count = 0
 
-    def recover_adopted(self, row: Row) -> bool:
-        """A stored object that we took over from a worker is lost: its maker's task can make it.
+    def recover_put(self, row: Row) -> bool:
+        """A stored object is lost that no task of ours makes; returns whether it will come back.
+
+        One that a task executed here put, and that was let go when kept tasks alone needed it, our
+        supervisors have made again, as if we had died.
+        """
+        table = self._owner.table
+        record = table.holders.get(row)
+        if type(record) is Supervised:
+            self._recover_adopted(record, row)
+            return True
+        is_put = row.first_index >= PUT_INDEX_BASE
+        if record is None or not is_put or not self._may_ask(record.info.supervisors):
+            return False
+        table.unhold(row)
+        table.borrowed_rows += 1
+        row.info = record.info
+        self.rescue([row], "its value was let go")
+        return True
+
+    def _recover_adopted(self, record: Supervised, row: Row) -> None:
+        """One that we took over from a worker is lost: its maker's task can make it.
 
         Others of the same task that are lost too come back with it.
         """
         table = self._owner.table
-        record = table.holders.get(row)
-        if type(record) is not Supervised:
-            return False
         dead = {node for node, _ in self._owner.borrowing.dead_nodes}
         for other in list(record.rows):
             where = getattr(other.value, "node", None)
@@ -328,7 +361,6 @@ class Supervision:
                 table.borrowed_rows += 1
                 below = record.rows[other] or ()
                 self._take(record, other, (*below, *record.info.supervisors), len(below))
-        return True
 
     # ---- executing again -------------------------------------------------------------------------
 
@@ -485,3 +517,10 @@ class Supervision:
             reason=f"its owner died{cause}, and {why}",
         )
         self._owner.fail(row, error, now)
+
+
+def _is_asked_of(row: Row, process: Address) -> bool:
+    """Whether what is known of an object comes, or is to come, from `process`."""
+    if row.info is None or row.info.address != process:
+        return False
+    return row.state == PENDING or type(row.value) is Location
