@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.ownership.owners import (
     DRIVER,
+    NODE,
     NODE_MANAGER,
     OTHER,
     ROOT,
@@ -281,6 +282,19 @@ def test_a_line_of_supervisors_is_bounded() -> None:
     assert len(origin.info.supervisors) == SUPERVISORS
     assert origin.info.supervisors[0] == m.Supervisor(OTHER, b"t" * 16, 5)
     assert origin.info.supervisors[1] == line[0]
+
+
+@pytest.mark.parametrize("end", ["process", "node"])
+def test_what_a_dead_caller_said_is_forgotten(end: str) -> None:
+    worker = make_owner(WORKER)
+    worker.origins.on_supervised_by(DRIVER, m.SupervisedBy(ROOT, ()))
+    worker.origins.on_want(DRIVER, m.Want(5, []))
+    if end == "process":
+        worker.on_process_died(DRIVER, CRASH, 0.0)
+    else:
+        worker.on_node_died(NODE, "its connection closed", 0.0)
+    assert worker.origins.wants == {}
+    assert worker.origins._lines == {}
 
 
 def test_supervisors_are_told_once_a_parent_and_lease() -> None:

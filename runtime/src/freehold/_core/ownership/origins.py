@@ -98,6 +98,12 @@ class Origins:
         for place in [place for place in self.wants if place[0] == source]:
             del self.wants[place]
 
+    def forget_node(self, node: str) -> None:
+        """A node is gone with all callers there."""
+        callers = [*self._lines, *(source for source, _ in self.wants)]
+        for source in {source: None for source in callers if source.node == node}:
+            self.forget(source)
+
     # ---- an execution ----------------------------------------------------------------------------
 
     def begin(self, task: bytes, parent: bytes, source: Address, key: int) -> Origin:

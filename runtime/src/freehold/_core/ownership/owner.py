@@ -566,6 +566,7 @@ class Owner:
         cause = ExitCause(reason=f"node {node[:8]} died: {reason}")
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
+        self.origins.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)
         self.recovery.on_node_died(node, cause, now)

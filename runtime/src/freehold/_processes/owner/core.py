@@ -125,9 +125,8 @@ class OwnerCore(CoreBase):
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
             maker = context if not context.thread else self.maker_of(context)
-            index = maker.children
-            maker.children = index + 1
-            row = self.owner.submit(entry, options, maker.task_id, index, given, time.monotonic())
+            task, number = maker.task_id, maker.next_child()
+            row = self.owner.submit(entry, options, task, number, given, time.monotonic())
             if context.notes_submitted:
                 context.note(row)
             self._after_submit()
