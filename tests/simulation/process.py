@@ -171,6 +171,7 @@ class SimProcess:
         where: Any = self.store.write(self.address, [blob], self.address) if is_stored else blob
         row = self.owner.table.new_put(context.maker(), index, where)
         self.owner.origins.on_put(context.task_id, row)
+        self.world.inside[row.object_id(0)] = len(inside)
         if inside:
             row.nested = {0: (self.owner.borrowing.describe(inside), inside)}
         if is_stored:
@@ -415,7 +416,7 @@ class Execution:
             if arg.location is not None:
                 ref = self._meet(arg.ref)[0]
                 row = ref._row
-                self.worker.owner.learn_location(row, arg.location, self.worker.world.clock.now)
+                self.worker.owner.learn_argument(row, arg, inside, self.worker.world.clock.now)
                 self.worker.carry_out()
                 blob = yield ("pull", arg.location)
                 if blob is None:
@@ -470,6 +471,8 @@ class Execution:
         message, worker = self.message, self.worker
         task = self.context.task_id
         blobs = [tag(object_id(task, index)) for index in range(len(outputs))]
+        for index, (inside, _) in enumerate(outputs):
+            worker.world.inside[object_id(task, index)] = len(inside)
         if len(outputs) == 1 and not outputs[0][1] and not outputs[0][0] and not self.rows:
             return m.Done(message.key, message.attempt, run_us, blobs[0])
         answer = m.DoneWith(message.key, message.attempt, run_us)

@@ -19,7 +19,7 @@ from typing import Any
 from tests.simulation.network import CONTROL, Clock, Network
 from tests.simulation.nodes import SimControl, SimNode
 from tests.simulation.parts import Context
-from tests.simulation.process import Execution, SimProcess, SimWorker, tag
+from tests.simulation.process import Execution, SimProcess, SimWorker, Value, tag
 from tests.simulation.program import (
     Program,
     actor_program,
@@ -78,6 +78,8 @@ class World:
         self.left = 0
         """Workers that left by themselves."""
         self.once: set[tuple[Address, int]] = set()
+        self.inside: dict[bytes, int] = {}
+        """How many references an object's value holds, as it was made last."""
         self._checks = 0
 
     # ---- running --------------------
@@ -237,6 +239,13 @@ class World:
         self.dropped[caller, run.key] = run.attempt
         if self.faults == "crash" and self.clock.now < FAULTS_END_S and self.rng.random() < 0.3:
             self.clock.after(self.rng.random() * 0.01, lambda: self.kill(worker, "it crashed"))
+
+    def check_value(self, ref: ObjectRef[Any], value: Value) -> None:
+        """What a get has found is the object's own, with all that was inside."""
+        assert value[0] == tag(ref.binary()), f"{ref!r} has the value {value[0]!r}"
+        if self.faults == "none":
+            inside = self.inside.get(ref.binary(), 0)
+            assert len(value[1]) == inside, f"{ref!r} holds {len(value[1])} instead of {inside}"
 
     def check_arguments(self, data: bytes, values: list[Any]) -> None:
         """The values of top-level arguments are those of the references given."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from freehold._core.ids import Address, Location
 from freehold._core.messages import (
+    Arg,
     Cancel,
     DefineFunction,
     Done,
@@ -453,11 +454,12 @@ class Owner:
         else:
             self.fail(row, gone_error(row), now)
 
-    def learn_location(self, row: Row, where: Location, now: float) -> None:
+    def learn_argument(self, row: Row, arg: Arg, inside: list[ObjectRef[Any]], now: float) -> None:
         """A borrowed object's place came with a task's arguments, before or without asking for
-        it."""
+        it; `inside` are the references in its value."""
         if row.info is not None and row.state == PENDING:
-            waiters = self.table.complete_with(row, [where], row.nested, keep_task=False)
+            nested = {0: (arg.nested, list(inside))} if arg.nested is not None else None
+            waiters = self.table.complete_with(row, [arg.location], nested, keep_task=False)
             if waiters is not None:
                 self.wake(waiters, now)
 
