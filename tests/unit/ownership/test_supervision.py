@@ -229,6 +229,31 @@ def test_an_orphan_is_asked_for_again_after_a_broken_connection() -> None:
     del held
 
 
+def test_a_supervisor_that_was_asked_by_others_hears_why_from_whoever_they_tell() -> None:
+    """Their word may come later than ours: it would not know what we ask it for."""
+    driver, third = make_owner(DRIVER), make_owner(THIRD)
+    line = (m.Supervisor(WORKER, b"u" * 16, 7), m.Supervisor(DRIVER, b"t" * 16, 4))
+    refs = m.Refs([m.OwnerInfo(DRIVER, line)], object_id(ROOT, 0) + b"\0\0")
+    third.on_process_died(WORKER, CRASH, 0.0)
+    (held,) = third.borrowing.meet(refs, OTHER, is_covered=False)
+    (orphaned,) = said(third, m.Orphaned, DRIVER)
+    assert (orphaned.ids, orphaned.supervisors, orphaned.at) == (held.binary(), line, 1)
+    driver.supervision.on_orphaned(THIRD, orphaned)
+    (answer,) = said(driver, m.Borrowed, THIRD)
+    third.borrowing.on_borrowed(DRIVER, answer)
+    assert third.borrowing._asked == {}
+
+
+def test_a_supervisor_is_given_what_it_was_not_asked_for_yet() -> None:
+    driver, _, run, held = after_a_result()
+    task = child_task_id(run.parent, run.index)
+    info = m.OwnerInfo(DRIVER, (m.Supervisor(DRIVER, task, run.key),))
+    refs = m.Refs([info], object_id(task, PUT_INDEX_BASE) + b"\0\0")
+    (given,) = driver.borrowing.meet(refs, OTHER, is_covered=False)
+    assert (row_of(given).state, row_of(given).registration) == (PENDING, RECREATING)
+    del held
+
+
 def test_a_running_retry_is_told_what_is_wanted() -> None:
     driver, third = make_owner(DRIVER), make_owner(THIRD)
     run = runs_on(driver)
