@@ -169,13 +169,8 @@ class SimProcess:
         index, context.puts = context.puts, context.puts + 1
         blob = tag(object_id(context.task_id, (1 << 31) + index))
         where: Any = self.store.write(self.address, [blob], self.address) if is_stored else blob
-        row = self.owner.table.new_put(context.maker(), index, where)
-        self.owner.origins.on_put(context.task_id, row)
+        row = self.owner.put(context.maker(), index, where, inside)
         self.world.inside[row.object_id(0)] = len(inside)
-        if inside:
-            row.nested = {0: (self.owner.borrowing.describe(inside), inside)}
-        if is_stored:
-            self.owner.recovery.note_stored(row)
         return make_reference(row)
 
     def create_actor(

@@ -37,6 +37,7 @@ from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
 from freehold._core.ownership.borrowing import Borrowing, gone_error
+from freehold._core.ownership.checks import check_invariants
 from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
 from freehold._core.ownership.leasing import Leasing
@@ -123,6 +124,19 @@ class Owner:
             self.send_all()
         else:
             self.leasing.ask(queue, now)
+        return row
+
+    def put(
+        self, parent: bytes, put_index: int, value: bytes | Location, inside: list[ObjectRef[Any]]
+    ) -> Row:
+        """Own a value with the references inside it; its row has one reference counted."""
+        row = self.table.new_put(parent, put_index, value)
+        if inside:
+            row.nested = {0: (self.borrowing.describe(inside), inside)}
+        if type(value) is Location:
+            self.recovery.note_stored(row)
+        if self.origins.wanting:
+            self.origins.on_put(parent, row)
         return row
 
     def ready_to_run(self, task: Task, now: float) -> None:
@@ -540,6 +554,10 @@ class Owner:
         for row, _ in list(self.table.by_id.values()):
             if row.state == PENDING and row.info is not None:
                 self.fail(row, error, 0.0)
+
+    def check_invariants(self, rows: list[Row]) -> None:
+        """Check the table, and `rows`, every row that the caller knows of."""
+        check_invariants(self.table, rows)
 
     def on_disconnected(self, peer: Address, now: float) -> None:
         """The connection to another process broke, or could not be made. It may live or not."""

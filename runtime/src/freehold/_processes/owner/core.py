@@ -208,15 +208,8 @@ class OwnerCore(CoreBase):
             maker = context if not context.thread else self.maker_of(context)
             index = maker.puts
             maker.puts = index + 1
-            row = owner.table.new_put(maker.task_id, index, where)
-            if owner.origins.wanting:
-                owner.origins.on_put(maker.task_id, row)
-                self.carry_out()
-            if nested:
-                row.nested = {0: (owner.borrowing.describe(nested), nested)}
-            if type(where) is Location:
-                owner.recovery.note_stored(row)
-            if len(owner.table.drops) > _DROPS_PER_DRAIN:
+            row = owner.put(maker.task_id, index, where, nested or [])
+            if owner.outbox.messages or len(owner.table.drops) > _DROPS_PER_DRAIN:
                 self.carry_out()
         return make_reference(row)
 
