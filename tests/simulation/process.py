@@ -114,6 +114,7 @@ class SimProcess:
                     dropped_in = world.dropped.get((self.address, message.key))
                     if dropped_in is not None and message.attempt > dropped_in:
                         world.retried_after_drop += 1
+                    world.note_sent(self.address, message)
                 world.network.send(self.address, target, message)
         woken, owner.outbox.woken = owner.outbox.woken, []
         for waiter in woken:

@@ -68,6 +68,9 @@ class World:
         self.dropped: dict[tuple[Address, int], int] = {}
         """Attempts in which a task's caller let go of an argument before the task's end."""
         self.retried_after_drop = 0
+        self.sent: set[tuple[Address, int]] = set()
+        self.given_again: set[bytes] = set()
+        """Arguments of tasks that were executed again though they had ended."""
         self.first_fault_at: float | None = None
         self.cancelled = False
         self.actors: set[bytes] = set()
@@ -214,8 +217,11 @@ class World:
         self.failures[bytes(error)] += 1
         if bytes(error) == b"timeout" and self.has_deadlocks:
             return
-        if self.faults == "crash" and error.startswith(b"ObjectReconstruction"):
-            # The store outlives workers: only what was released too early can be missing there.
+        is_lost = error.startswith(b"ObjectReconstruction")
+        if self.faults == "crash" and is_lost and ref.binary() not in self.given_again:
+            # The store outlives workers: only what was released too early can be missing there. Not
+            # too early for a task that had ended: it is executed again for what it made, and a
+            # stored argument that no task may make again is gone.
             raise AssertionError(f"{ref!r} failed with {bytes(error)!r} though no node died")
         if bytes(error) in USER_FAILURES or self.first_fault_at is not None:
             return
@@ -233,6 +239,14 @@ class World:
     def check_view(self, process: SimProcess, ref: ObjectRef[Any], where: Location) -> None:
         """A stored argument was in use until now: it must still be there."""
         self.note_unreadable(process, ref._row, where)
+
+    def note_sent(self, owner: Address, run: m.Run | m.Call) -> None:
+        """A task is sent to be executed: under a new key if it had ended (a replay)."""
+        if run.attempt and (owner, run.key) not in self.sent:
+            for refs in (run.nested, *(arg.ref for arg in run.args or ())):
+                packed = refs.packed if refs is not None else b""
+                self.given_again |= {packed[at : at + 20] for at in range(0, len(packed), 22)}
+        self.sent.add((owner, run.key))
 
     def note_dropped(self, caller: Address, worker: Address, run: m.Run | m.Call) -> None:
         """A caller has let go of an argument of a task that runs: a good moment for its end."""

@@ -182,6 +182,23 @@ def test_what_is_not_made_again_fails_after_some_executions() -> None:
     assert "did not make it again" in str(row_of(held).value)
 
 
+def test_no_replay_beside_the_tasks_own_execution() -> None:
+    """It is executed again for a lost output of its own: what is wanted, it makes as well."""
+    driver, _, _, held = after_a_result()
+    _, run = replay(driver, held)
+    (record,) = driver.supervision.records.values()
+    driver.recovery.recover(record.task.row, 0.0)
+    driver.on_done(OTHER, m.Done(run.key, run.attempt, 5, b"without it"), 0.0)
+    assert record.replay is None
+    own = next(x for _, x, _ in driver.outbox.messages if isinstance(x, m.Run))
+    wants = [x for _, x, _ in driver.outbox.messages if isinstance(x, m.Want)]
+    assert {want.key for want in wants} == {own.key}
+    said(driver, m.Run)
+    driver.on_done(OTHER, m.Done(own.key, own.attempt, 5, b"without it"), 0.0)  # is not too late
+    (again,) = said(driver, m.Run)
+    assert again.key not in (run.key, own.key)
+
+
 def test_a_replay_that_fails_says_so() -> None:
     driver, _, _, held = after_a_result()
     _, run = replay(driver, held)
@@ -379,6 +396,25 @@ def test_what_was_made_here_too_stands_in_for_a_dead_owners() -> None:
     del borrowed, held
     exchange(worker, third)
     assert (worker.table.rows, third.table.rows) == (0, 0)
+
+
+def test_what_is_made_again_is_owned_as_long_as_it_is_known() -> None:
+    """Who is told of it is counted at the one that is known by its id, and may need the spec."""
+    worker = make_owner(WORKER)
+    id_ = object_id(b"t" * 16, PUT_INDEX_BASE)
+    worker.recovery.adopt(m.Adopted(id_, m.Output(b"first")), OTHER)  # made by OTHER, for us
+    origin = worker.origins.begin(b"t" * 16, ROOT, DRIVER, 4)
+    made = make_reference(worker.table.new_put(origin.task, 0, b"second"))
+    worker.borrowing.describe([made], DRIVER)
+    del made
+    worker.settle(0.0)
+    done = worker.origins.end(origin, DRIVER, m.Done(4, 0, 5, b"result"))
+    assert done.is_owning
+    worker.borrowing.on_return(OTHER, m.Return(id_))
+    assert said(worker, m.OwningEnded) == []
+    worker.borrowing.on_return(DRIVER, m.Return(id_))
+    assert [ended.key for ended in said(worker, m.OwningEnded, DRIVER)] == [4]
+    assert worker.table.rows == 0
 
 
 def test_what_is_adopted_stands_for_itself() -> None:

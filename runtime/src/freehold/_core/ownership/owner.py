@@ -226,7 +226,10 @@ class Owner:
         """The common answer: one plain value inline."""
         task = self.finish(source, message.key, message.attempt, message.run_us, now)
         if task is not None:
-            waiters = self.table.complete(task.row, message.blob)
+            if self.supervision.by_row and self.supervision.has_spec_of(task):
+                waiters = self.table.complete_with(task.row, [message.blob], None, keep_task=True)
+            else:
+                waiters = self.table.complete(task.row, message.blob)
             if waiters is not None:
                 self.wake(waiters, now)
 

@@ -116,7 +116,6 @@ class Recovery:
             if row.borrow_count:
                 back = Return(adopted.id * row.borrow_count)
                 owner.outbox.send(row.info.address, back)
-            owner.table.made_here.pop(row, None)
             if row.state == READY:
                 unresolve(row)  # what we knew of its value was the former owner's
             row.info = None

@@ -128,6 +128,11 @@ class Supervision:
             self._owner.table.supervise(task.row)
         return keep
 
+    def has_spec_of(self, task: Task) -> bool:
+        """Whether a task that has just ended was kept before, and must be: what it made is held."""
+        record = self.by_row.get(task.row)
+        return record is not None and record.task is task and record.has_spec
+
     def on_crashed(self, task: Task, now: float) -> None:
         """The worker died that had begun `task`: what it made may be asked for."""
         if task.actor is None and task.may_repeat:
@@ -313,8 +318,6 @@ class Supervision:
         running = record.replay if record.replay is not None else record.task
         if running.row.state == PENDING:
             self._watch(record, running)
-            if running.lease is not None and not owner.borrowing.is_dead(running.lease.worker):
-                owner.outbox.send(running.lease.worker, self.want(record, running), True)
         if row.waiters:
             self.need(row)
 
@@ -375,23 +378,25 @@ class Supervision:
 
     def need(self, row: Row) -> None:
         """Somebody waits for an object that is to be made again."""
-        made = self._owner.table.made_here.get(row)
         if row.registration == FOLLOWING:
-            assert made is not None
-            self._copy(row, made._row, made._index, 0.0)
+            self._copy(row, 0.0)
             return
-        if made is not None:
+        if row in self._owner.table.made_here:
             self.follow(row)
             return
         record: Supervised = self._owner.table.holders[row]
-        if record.replay is None and record.task.row.state != PENDING:
+        if record.replay is None:
             self._go_on(record, 0.0)
 
     def _watch(self, record: Supervised, task: Task) -> None:
+        """Have an execution under way make what is wanted, and hear of its end."""
+        owner = self._owner
         if not record.is_watched:
             record.is_watched = True
             row = task.row
             row.waiters = [*(row.waiters or ()), record]
+        if task.lease is not None and not owner.borrowing.is_dead(task.lease.worker):
+            owner.outbox.send(task.lease.worker, self.want(record, task), True)
 
     def on_ended(self, record: Supervised, now: float) -> None:
         """An execution of the task is over."""
@@ -414,6 +419,9 @@ class Supervision:
         if not waiting:
             return
         task = record.task
+        if task.row.state == PENDING:
+            self._watch(record, task)  # it is executed again anyway, for an output that was lost
+            return
         if task.row.task is not task:
             reason = "the task that made it is not kept: it has max_retries=0, or its spec was"
             self._give_up(record, f"{reason} dropped to stay within the lineage budget", now)
@@ -474,17 +482,17 @@ class Supervision:
         unresolve(row)  # if it had a value, that was the other owner's
         row.info = OwnerInfo(self._owner.address, row.info.supervisors)
         row.registration = FOLLOWING
-        made = self._owner.table.made_here[row]
-        self._copy(row, made._row, made._index, 0.0)
+        self._copy(row, 0.0)
 
     def on_followed(self, row: Row, now: float) -> None:
         """What a row follows is resolved."""
-        ref = self._owner.table.made_here.get(row)
-        if ref is not None:
-            self._copy(row, ref._row, ref._index, now)
+        if row.registration == FOLLOWING and row in self._owner.table.made_here:
+            self._copy(row, now)
 
-    def _copy(self, row: Row, made: Row, index: int, now: float) -> None:
+    def _copy(self, row: Row, now: float) -> None:
         owner = self._owner
+        ref = owner.table.made_here[row][0]
+        made, index = ref._row, ref._index
         if made.state == FAILED:
             owner.fail(row, made.value, now)
         elif not owner.recovery.is_there(made, index):
@@ -499,10 +507,10 @@ class Supervision:
         """The value of a row that follows another could not be read: the other's is lost."""
         if row.registration != FOLLOWING:
             return False
-        ref = self._owner.table.made_here[row]
+        ref = self._owner.table.made_here[row][0]
         unresolve(row)
         self._owner.recovery.lose_location(ref._row, ref._index, location)
-        self._copy(row, ref._row, ref._index, now)
+        self._copy(row, now)
         return True
 
     def _give_up(self, record: Supervised, why: str, now: float) -> None:

@@ -79,9 +79,10 @@ class OwnershipTable:
         self.shadows: dict[bytes, list[tuple[Row, int]]] = {}
         """Rows of a task that was executed here again while rows of the same ids, from its first
         execution, live on: each is known by its id when the one before it is gone."""
-        self.made_here: dict[Row, ObjectRef[Any]] = {}
-        """Borrowed rows of what was made here, too, by such an execution: that of ours which others
-        know by their ids. It is kept to stand in for them when their owner dies."""
+        self.made_here: dict[Row, list[ObjectRef[Any]]] = {}
+        """Of a row that others know by its ids: what was made here under the same ids since. Who is
+        told of that is counted at this row, so that is kept as long as this one is in scope; it
+        stands in for a borrowed one whose owner dies."""
         self.inside_kept: dict[Row, dict[int, tuple[Refs, list[Argument]]]] = {}
         """References inside small values that lineage alone holds, with a lineage count each."""
         self.stale: dict[Row, list[Location]] = {}
@@ -165,9 +166,10 @@ class OwnershipTable:
             shadows = self.shadows.setdefault(id_, [])
             if (row, index) not in shadows:
                 shadows.append((row, index))
-            is_ours = row.info is None and known[0].info is not None
-            if is_ours and known[0] not in self.made_here:
-                self.made_here[known[0]] = self.reference(row, index)
+            if row.info is None:
+                kept = self.made_here.setdefault(known[0], [])
+                if all((ref._row, ref._index) != (row, index) for ref in kept):
+                    kept.append(self.reference(row, index))
         if self.makers and row.info is None and row not in self.holders:
             maker = self.makers.get(row.parent or row.task_id())
             if maker is not None and row.value is not ACTOR_HANDLE:
@@ -265,6 +267,9 @@ class OwnershipTable:
                 # its owner can be asked again.
                 unresolve(row)
             return
+        if self.made_here:
+            # Or its own task's spec, which is kept for what was made, would keep that.
+            self.made_here.pop(row, None)
         if row.value is ACTOR_HANDLE:
             self.ended_actors.append(row)
         if row.lineage and row.task is None and row.state == READY:
