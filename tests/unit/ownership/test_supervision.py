@@ -186,7 +186,7 @@ def test_no_replay_beside_the_tasks_own_execution() -> None:
     """It is executed again for a lost output of its own: what is wanted, it makes as well."""
     driver, _, _, held = after_a_result()
     _, run = replay(driver, held)
-    (record,) = driver.supervision.records.values()
+    ((record,),) = driver.supervision.records.values()
     driver.recovery.recover(record.task.row, 0.0)
     driver.on_done(OTHER, m.Done(run.key, run.attempt, 5, b"without it"), 0.0)
     assert record.replay is None
@@ -448,7 +448,7 @@ def test_a_put_that_was_let_go_is_made_again_by_its_supervisor() -> None:
     (seen,) = driver.borrowing.meet(worker.borrowing.describe([put], DRIVER), WORKER, False)
     driver.await_row(row_of(seen), object(), 0.0)  # it asks the worker, and the worker asks it
     exchange(driver, worker)
-    (record,) = driver.supervision.records.values()
+    ((record,),) = driver.supervision.records.values()
     assert record.replay is not None
     assert (row_of(seen).registration, row_of(seen).borrow_count) == (RECREATING, 0)
     info = row_of(put).info
@@ -466,3 +466,61 @@ def test_a_put_that_was_let_go_and_nobody_makes_again_is_lost() -> None:
     exchange(driver, worker)
     assert (row_of(seen).state, row_of(put).state) == (FAILED, FAILED)
     del held
+
+
+def hand_over(worker: Owner, key: int, refs: list[ObjectRef[Any]], caller: Owner) -> m.Adopted:
+    """A task ends with these references, the only ones to an object that the worker owns."""
+    done = m.DoneWith(key, 0, 5, [m.Output(b"result")])
+    assert done.outputs is not None
+    done.outputs[0].nested = worker.handing.describe_result(refs, caller.address, done)
+    refs.clear()
+    caller.on_done_with(worker.address, done, 0.0)
+    assert done.adopted is not None
+    (adopted,) = done.adopted
+    return adopted
+
+
+def test_what_was_taken_over_twice_is_made_again_by_whose_child_made_it() -> None:
+    """A task hands on what its child had handed to it."""
+    driver, worker, other = make_owner(DRIVER), make_owner(WORKER), make_owner(OTHER)
+    run = runs_on(driver)
+    task = begin(worker, run)
+    child = have_child(worker, task)
+    grant(worker, OTHER)
+    (child_run,) = said(worker, m.Run)
+    made = [make_reference(other.put(begin(other, child_run, WORKER), 0, location(1), []))]
+    assert hand_over(other, child_run.key, made, worker).below == ()
+    nested = row_of(child).nested
+    assert nested is not None
+    taken = list(nested[0][1])
+    below = (m.Supervisor(WORKER, row_of(child).task_id(), child_run.key),)
+    worker.borrowing.on_return(OTHER, m.Return(taken[0].binary()))
+    del child, nested
+    worker.settle(0.0)
+    assert hand_over(worker, run.key, taken, driver).below == below
+    nested = row_of(driver.test_refs[0]).nested  # type: ignore[attr-defined]
+    assert nested is not None
+    row = row_of(nested[0][1][0])
+    driver.table.lose(row)
+    driver.await_row(row, object(), 0.0)
+    wants = [x for _, x, _ in driver.outbox.messages if isinstance(x, m.Want)]
+    assert [want.wanted for want in wants] == [[m.Wanted(row.object_id(0), below)]]
+
+
+def test_of_a_task_submitted_twice_either_can_be_executed_again() -> None:
+    """As when its parent is executed again: the one that is needed longer is not the last."""
+    worker = make_owner(WORKER)
+    task = worker.origins.begin(b"t" * 16, ROOT, DRIVER, 4).task
+    refs = [have_child(worker, task), have_child(worker, task)]
+    first, second = (row_of(ref).task for ref in refs)
+    assert first is not None
+    assert second is not None
+    for crashed, at in ((first, 0.0), (second, 0.0), (first, 5.0)):
+        worker.supervision.on_crashed(crashed, at)
+    worker.on_deadline(LATE_BORROW_S + 1.0)
+    line = (m.Supervisor(WORKER, first.row.task_id(), first.row.key),)
+    orphan = object_id(first.row.task_id(), PUT_INDEX_BASE)
+    worker.supervision.on_orphaned(THIRD, m.Orphaned(orphan, line, 0))
+    (answer,) = said(worker, m.Borrowed, THIRD)
+    assert (answer.ids, answer.gone) == (orphan, b"")
+    del refs

@@ -166,6 +166,18 @@ class Origins:
         if found is not None:
             self._say(origin, *found)
 
+    def below(
+        self, line: tuple[Supervisor, ...], caller: Address, key: int
+    ) -> tuple[Supervisor, ...] | None:
+        """Of those to ask for an object: who leads from it up to a task that is executed here.
+
+        None if the task did not have it made.
+        """
+        origin = self._running.get((caller, key))
+        if origin is None or origin.info.supervisors[0] not in line:
+            return None
+        return line[: line.index(origin.info.supervisors[0])]
+
     def on_put(self, parent: bytes, row: Row) -> None:
         """A task of which something is wanted put an object."""
         origin = self.wanting.get(parent)

@@ -30,6 +30,7 @@ from freehold._core.messages import (
     Run,
     RunOptions,
     SupervisedBy,
+    Supervisor,
     TakenResult,
     TasksReturned,
 )
@@ -243,11 +244,11 @@ class Owner:
         row = task.row
         row.is_dynamic = message.dynamic
         met: list[ObjectRef[Any]] = []
-        adopted_rows: list[Row] = []
+        adopted_rows: dict[Row, tuple[Supervisor, ...] | None] = {}
         for adopted in message.adopted or ():
             met += self.recovery.adopt(adopted, source)
             if adopted.output.location is not None or self.table.makers:
-                adopted_rows.append(self.table.by_id[adopted.id][0])
+                adopted_rows[self.table.by_id[adopted.id][0]] = adopted.below
         nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
         values: list[Any] | Packed
         outputs: dict[int, Refs | None]

@@ -88,7 +88,9 @@ class Supervision:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self.records: dict[bytes, Supervised] = {}
+        self.records: dict[bytes, list[Supervised]] = {}
+        """By the task's id: several if it was submitted again, when its parent was executed again
+        here."""
         self.by_row: dict[Row, Supervised] = {}
         """The same by the task's row, and by a replay's while it runs."""
         self._owning: dict[tuple[Address, int], Supervised] = {}
@@ -98,15 +100,21 @@ class Supervision:
     # ---- keeping specs -------------------------------------------------------------------------
 
     def on_finished(
-        self, task: Task, source: Address, message: DoneWith, adopted: list[Row], keep: bool
+        self,
+        task: Task,
+        source: Address,
+        message: DoneWith,
+        adopted: dict[Row, tuple[Supervisor, ...] | None],
+        keep: bool,
     ) -> bool:
-        """A task ended well; `adopted` are stored objects of it that are ours from now on.
+        """A task ended well; `adopted` are objects that are ours from now on, with what leads from
+        each up to this task, if it had them made.
 
         Called before its row is resolved. Returns whether its spec is to be kept.
         """
         record = self.by_row.get(task.row)
         if record is None:
-            is_needed = message.is_owning or bool(adopted)
+            is_needed = message.is_owning or any(below is not None for below in adopted.values())
             if not is_needed or task.actor is not None:
                 return keep
             if not keep and not self._owner.recovery.may_keep(task):
@@ -119,9 +127,10 @@ class Supervision:
             record.owning += 1
         if is_replay:
             return False
-        for row in adopted:
-            if row.info is None and row not in self._owner.table.holders:
+        for row, below in adopted.items():
+            if below is not None and row.info is None and row not in self._owner.table.holders:
                 self._owner.table.hold(row, record)
+                record.rows[row] = below
         keep = keep or self._owner.recovery.may_keep(task)
         if keep and not record.has_spec:
             record.has_spec = True
@@ -170,7 +179,7 @@ class Supervision:
             if task.row not in table.holders:
                 table.hold(task.row, maker)
         record = Supervised(task, info)
-        self.records[record.id] = record
+        self.records.setdefault(record.id, []).append(record)
         self.by_row[task.row] = record
         table.emptied.append(record)  # looked at in a moment: it may be that nothing needs it
         return record
@@ -196,7 +205,9 @@ class Supervision:
             return
         if self.by_row.get(record.task.row) is record:
             del self.by_row[record.task.row]
-            if self.records.get(record.id) is record:  # else one of a later execution has its place
+            of_task = self.records[record.id]
+            of_task.remove(record)
+            if not of_task:
                 del self.records[record.id]
             if record.has_spec:
                 self._owner.table.unsupervise(record.task.row)
@@ -298,13 +309,13 @@ class Supervision:
 
     def _find(self, me: Supervisor) -> Supervised | None:
         """The record of a task of ours, made if the task runs just now."""
-        record = self.records.get(me.task)
-        if record is None:
-            for lease in self._owner.leasing.leases.values():
-                task = lease.inflight.get(me.key)
-                if task is not None and task.row.task_id() == me.task and task.may_repeat:
-                    return self._record(task)
-        return record
+        if me.task in self.records:
+            return self.records[me.task][-1]
+        for lease in self._owner.leasing.leases.values():
+            task = lease.inflight.get(me.key)
+            if task is not None and task.row.task_id() == me.task and task.may_repeat:
+                return self._record(task)
+        return None
 
     def _take(self, record: Supervised, row: Row, line: tuple[Supervisor, ...], at: int) -> None:
         """An object is to be made again by the record's task, if anybody waits for it."""
