@@ -88,6 +88,19 @@ def _plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_a_value_and_its_reference_as_arguments_of_one_task(place: dict[str, float]) -> None:
+    """What is inside the value is found either way."""
+
+    @freehold.remote(resources=place)
+    def compare(value: Any, refs: list[Any]) -> Any:
+        again = freehold.get(refs[0])
+        return freehold.get([value[0], again[0]])
+
+    outer = freehold.put([freehold.put("inside"), np.zeros(BIG, dtype=np.uint8)])
+    assert freehold.get(compare.remote(outer, [outer]), timeout=30) == ["inside", "inside"]
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_references_inside_values_stay_references(place: dict[str, float]) -> None:
     @freehold.remote(resources=place)
     def look(value: Any, *, key: Any = None) -> Any:

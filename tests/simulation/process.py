@@ -114,6 +114,7 @@ class SimProcess:
                     dropped_in = world.dropped.get((self.address, message.key))
                     if dropped_in is not None and message.attempt > dropped_in:
                         world.retried_after_drop += 1
+                    world.note_sent(self.address, message)
                 world.network.send(self.address, target, message)
         woken, owner.outbox.woken = owner.outbox.woken, []
         for waiter in woken:
@@ -170,12 +171,8 @@ class SimProcess:
         index, context.puts = context.puts, context.puts + 1
         blob = tag(object_id(context.task_id, (1 << 31) + index))
         where: Any = self.store.write(self.address, [blob], self.address) if is_stored else blob
-        row = self.owner.table.new_put(context.maker(), index, where)
-        self.owner.origins.on_put(context.task_id, row)
-        if inside:
-            row.nested = {0: (self.owner.borrowing.describe(inside), inside)}
-        if is_stored:
-            self.owner.recovery.note_stored(row)
+        row = self.owner.put(context.maker(), index, where, inside)
+        self.world.inside[row.object_id(0)] = len(inside)
         return make_reference(row)
 
     def create_actor(
@@ -416,7 +413,7 @@ class Execution:
             if arg.location is not None:
                 ref = self._meet(arg.ref)[0]
                 row = ref._row
-                self.worker.owner.learn_location(row, arg.location, self.worker.world.clock.now)
+                self.worker.owner.learn_argument(row, arg, inside, self.worker.world.clock.now)
                 self.worker.carry_out()
                 blob = yield ("pull", arg.location)
                 if blob is None:
@@ -471,6 +468,8 @@ class Execution:
         message, worker = self.message, self.worker
         task = self.context.task_id
         blobs = [tag(object_id(task, index)) for index in range(len(outputs))]
+        for index, (inside, _) in enumerate(outputs):
+            worker.world.inside[object_id(task, index)] = len(inside)
         if len(outputs) == 1 and not outputs[0][1] and not outputs[0][0] and not self.rows:
             return m.Done(message.key, message.attempt, run_us, blobs[0])
         answer = m.DoneWith(message.key, message.attempt, run_us)

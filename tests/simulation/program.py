@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from tests.simulation.parts import Context, Failure, UserError
-from tests.simulation.process import SimProcess, Value, View, tag
+from tests.simulation.process import SimProcess, Value, View
 from tests.simulation.runner import Steps
 
 from freehold._core.interface import TaskOptions
@@ -131,7 +131,7 @@ class Program:
         if isinstance(value, Failure):
             self.world.note_failure(ref, value)
             return
-        assert value[0] == tag(ref.binary()), f"{ref!r} has the value {value[0]!r}"
+        self.world.check_value(ref, value)
         self.adopt(value[1])
 
     def adopt(self, refs: Refs) -> None:
@@ -292,7 +292,7 @@ def family_driver(program: Program, steps: int) -> Steps:
         ref = held.pop(rng.randrange(len(held)))
         value = yield from program.process.get(ref)
         assert not isinstance(value, Failure), f"SIM-6: {ref!r} is lost: {bytes(value)!r}"
-        assert value[0] == tag(ref.binary()), f"{ref!r} has the value {value[0]!r}"
+        program.world.check_value(ref, value)
         held += rng.sample(value[1], rng.randint(0, len(value[1])))
         del ref, value
     return []

@@ -19,7 +19,7 @@ from typing import Any
 from tests.simulation.network import CONTROL, Clock, Network
 from tests.simulation.nodes import SimControl, SimNode
 from tests.simulation.parts import Context
-from tests.simulation.process import Execution, SimProcess, SimWorker, tag
+from tests.simulation.process import Execution, SimProcess, SimWorker, Value, tag
 from tests.simulation.program import (
     Program,
     actor_program,
@@ -77,6 +77,9 @@ class World:
         self.dropped: dict[tuple[Address, int], int] = {}
         """Attempts in which a task's caller let go of an argument before the task's end."""
         self.retried_after_drop = 0
+        self.sent: set[tuple[Address, int]] = set()
+        self.given_again: set[bytes] = set()
+        """Arguments of tasks that were executed again though they had ended."""
         self.first_fault_at: float | None = None
         self.cancelled = False
         self.actors: set[bytes] = set()
@@ -87,6 +90,8 @@ class World:
         self.left = 0
         """Workers that left by themselves."""
         self.once: set[tuple[Address, int]] = set()
+        self.inside: dict[bytes, int] = {}
+        """How many references an object's value holds, as it was made last."""
         self._checks = 0
 
     # ---- running --------------------
@@ -233,8 +238,11 @@ class World:
         self.failures[bytes(error)] += 1
         if bytes(error) == b"timeout" and self.has_deadlocks:
             return
-        if self.faults == "crash" and error.startswith(b"ObjectReconstruction"):
-            # The store outlives workers: only what was released too early can be missing there.
+        is_lost = error.startswith(b"ObjectReconstruction")
+        if self.faults == "crash" and is_lost and ref.binary() not in self.given_again:
+            # The store outlives workers: only what was released too early can be missing there. Not
+            # too early for a task that had ended: it is executed again for what it made, and a
+            # stored argument that no task may make again is gone.
             raise AssertionError(f"{ref!r} failed with {bytes(error)!r} though no node died")
         if bytes(error) in USER_FAILURES or self.first_fault_at is not None:
             return
@@ -253,11 +261,26 @@ class World:
         """A stored argument was in use until now: it must still be there."""
         self.note_unreadable(process, ref._row, where)
 
+    def note_sent(self, owner: Address, run: m.Run | m.Call) -> None:
+        """A task is sent to be executed: under a new key if it had ended (a replay)."""
+        if run.attempt and (owner, run.key) not in self.sent:
+            for refs in (run.nested, *(arg.ref for arg in run.args or ())):
+                packed = refs.packed if refs is not None else b""
+                self.given_again |= {packed[at : at + 20] for at in range(0, len(packed), 22)}
+        self.sent.add((owner, run.key))
+
     def note_dropped(self, caller: Address, worker: Address, run: m.Run | m.Call) -> None:
         """A caller has let go of an argument of a task that runs: a good moment for its end."""
         self.dropped[caller, run.key] = run.attempt
         if self.faults == "crash" and self.clock.now < FAULTS_END_S and self.rng.random() < 0.3:
             self.clock.after(self.rng.random() * 0.01, lambda: self.kill(worker, "it crashed"))
+
+    def check_value(self, ref: ObjectRef[Any], value: Value) -> None:
+        """What a get has found is the object's own, with all that was inside."""
+        assert value[0] == tag(ref.binary()), f"{ref!r} has the value {value[0]!r}"
+        if self.faults == "none" or self.is_families:  # else it may be made another time otherwise
+            inside = self.inside.get(ref.binary(), 0)
+            assert len(value[1]) == inside, f"{ref!r} holds {len(value[1])} instead of {inside}"
 
     def check_arguments(self, data: bytes, values: list[Any]) -> None:
         """The values of top-level arguments are those of the references given."""
@@ -272,7 +295,7 @@ class World:
         rows = list({id(row): row for row, _ in table.by_id.values()}.values())
         rows += [task.row for task in process.owner.leasing.unfinished()]
         if self._checks % 8 == 0:
-            table.check_invariants(rows)
+            process.owner.check_invariants(rows)
         if self._checks % 32 == 0:
             self._check_references()
 
@@ -375,6 +398,8 @@ class World:
         if not self.network.resets:
             assert table.lineage_bytes == 0, f"{table.lineage_bytes} bytes of lineage left"
             assert not table.stale
+            assert not table.made_here
+            assert not table.inside_kept
             assert table.borrowed_rows == 0
             assert not owner.actors.links, f"{process.address} still has actors"
             assert not owner.handing._until_taken

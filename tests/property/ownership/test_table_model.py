@@ -309,7 +309,7 @@ class OwnerModel(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         """Every reason the model knows is counted, and the table's own rules hold."""
         rows = list(self.rows.values())
-        self.owner.table.check_invariants(rows)
+        self.owner.check_invariants(rows)
         reasons: dict[int, int] = {}
         for ref in self.refs:
             reasons[id(ref._row)] = reasons.get(id(ref._row), 0) + 1

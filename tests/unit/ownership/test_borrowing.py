@@ -250,9 +250,24 @@ def test_a_place_that_came_with_an_argument_wakes_who_waits_for_it() -> None:
     ref = worker.borrowing.meet(refs, DRIVER, is_covered=False)[0]
     waiter = object()
     worker.await_row(ref._row, waiter, 0.0)
-    worker.learn_location(ref._row, location(1), 0.0)
+    worker.learn_argument(ref._row, m.Arg(0, refs, None, location(1)), [], 0.0)
     assert ref._row.state == READY
     assert worker.outbox.woken == [waiter]
+
+
+def test_references_inside_an_argument_are_found_by_its_reference_too() -> None:
+    """A task may be given a value and, elsewhere among its arguments, the reference to it."""
+    driver, worker = make_owner(DRIVER), make_owner(WORKER)
+    inner, outer = put(driver), put(driver, location(1), index=1)
+    arg = m.Arg(0, driver.borrowing.describe([outer]), None, location(1))
+    arg.nested = driver.borrowing.describe([inner])
+    inside = worker.borrowing.meet(arg.nested, DRIVER, is_covered=True)
+    (ref,) = worker.borrowing.meet(arg.ref, DRIVER, is_covered=True)
+    worker.learn_argument(ref._row, arg, inside, 0.0)
+    assert ref._row.nested == {0: (arg.nested, inside)}
+    del inside, ref
+    worker.settle(0.0)
+    assert worker.table.rows == 0
 
 
 def test_ids_of_children_are_derived() -> None:

@@ -85,10 +85,15 @@ class Output(Plain):
 
 
 class Adopted(Plain):
-    """An object that the finishing worker owned and its caller owns from now on."""
+    """An object that the finishing worker owned and its caller owns from now on.
+
+    `below` leads from the object up to the task that ended, as in `Wanted`; None if that did not
+    have it made.
+    """
 
     id: bytes
     output: Output
+    below: tuple[Supervisor, ...] | None = ()
 
 
 class Wanted(FrozenPlain, frozen=True):

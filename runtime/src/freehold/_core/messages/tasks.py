@@ -245,7 +245,8 @@ class Resolved(Message, tag=34):
 
 
 class Orphaned(Message, tag=35):
-    """The owner of these objects (packed ids) has died, and the receiver can have them made again.
+    """The owner of these objects (packed ids) has died, or had let go of what it put and is needed
+    after all: the receiver can have them made again.
 
     It is the `at`-th of `supervisors`, the nearest that lives. Like `Borrow`, it registers the
     sender, and `Borrowed` answers it.

@@ -129,6 +129,7 @@ class Borrowing:
         table = self.table
         met: list[ObjectRef[Any]] = []
         unregistered: dict[Address, bytearray] = {}
+        orphans: list[Row] = []
         owners = refs.owners
         for task, index, number in _entry.iter_unpack(refs.packed):
             info = owners[number]
@@ -158,6 +159,10 @@ class Borrowing:
                 if not is_covered:
                     row.registration = REGISTERED
                     row.borrow_count += 1
+            elif row.registration == IMPLICIT and is_supervised_by(info, info.address):
+                # Others asked it in the dead owner's stead; it may hear of us before it hears them.
+                row.registration = REGISTERING
+                orphans.append(row)
             elif info.address == table.address:
                 # Ours once, out of scope since: a stale copy. Nobody can bring it back.
                 self._gone(row)
@@ -166,6 +171,9 @@ class Borrowing:
                 row.borrow_count += 1
                 unregistered.setdefault(info.address, bytearray()).extend(id_)
         self._register(unregistered)
+        for row in self.rescue(orphans, "") if orphans else ():
+            row.registration = REGISTERED
+            self._fail(row, orphan_error(row, "its process had ended"))
         return met
 
     def on_recreated(self, source: Address, refs: Refs) -> None:

@@ -51,7 +51,7 @@ class Handing:
                 and self._is_known(row)
             ):
                 held += self._inside_of_others(row, caller)
-                adopted.append(self._hand_over(row, caller))
+                adopted.append(self._hand_over(row, caller, answer.key))
                 held.append(ref)
         if adopted:
             answer.adopted = adopted
@@ -112,7 +112,7 @@ class Handing:
             and row.lineage == 0
         )
 
-    def _hand_over(self, row: Row, caller: Address) -> Adopted:
+    def _hand_over(self, row: Row, caller: Address, key: int) -> Adopted:
         """Make the caller the owner; what this process still holds, it borrows from now on."""
         owner = self._owner
         table = owner.table
@@ -133,9 +133,10 @@ class Handing:
         if task is not None:
             table.drop_lineage(task)
         holder = table.holders.get(row)
+        line = holder.info_of(row).supervisors if holder is not None else ()
         table.unhold(row)
-        row.info = OwnerInfo(caller, holder.info.supervisors if holder is not None else ())
+        row.info = OwnerInfo(caller, line)
         row.registration = HANDING
         row.borrow_count = 1  # the caller counts us as it adopts, until our last use here is over
         table.borrowed_rows += 1
-        return Adopted(id_, output)
+        return Adopted(id_, output, owner.origins.below(line, caller, key))

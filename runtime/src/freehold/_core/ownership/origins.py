@@ -98,6 +98,12 @@ class Origins:
         for place in [place for place in self.wants if place[0] == source]:
             del self.wants[place]
 
+    def forget_node(self, node: str) -> None:
+        """A node is gone with all callers there."""
+        callers = [*self._lines, *(source for source, _ in self.wants)]
+        for source in {source: None for source in callers if source.node == node}:
+            self.forget(source)
+
     # ---- an execution ----------------------------------------------------------------------------
 
     def begin(self, task: bytes, parent: bytes, source: Address, key: int) -> Origin:
@@ -160,6 +166,18 @@ class Origins:
         if found is not None:
             self._say(origin, *found)
 
+    def below(
+        self, line: tuple[Supervisor, ...], caller: Address, key: int
+    ) -> tuple[Supervisor, ...] | None:
+        """Of those to ask for an object: who leads from it up to a task that is executed here.
+
+        None if the task did not have it made.
+        """
+        origin = self._running.get((caller, key))
+        if origin is None or origin.info.supervisors[0] not in line:
+            return None
+        return line[: line.index(origin.info.supervisors[0])]
+
     def on_put(self, parent: bytes, row: Row) -> None:
         """A task of which something is wanted put an object."""
         origin = self.wanting.get(parent)
@@ -172,7 +190,7 @@ class Origins:
         id_ = table.expose(row, index)
         known = table.by_id[id_][0]
         if known is not row and known.info is not None:
-            self._owner.supervision.follow(known, row, index)
+            self._owner.supervision.follow(known)
         self._say(origin, row, index)
 
     def _say(self, origin: Origin, row: Row, index: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from freehold._core.ids import Address, Location
 from freehold._core.messages import (
+    Arg,
     Cancel,
     DefineFunction,
     Done,
@@ -29,6 +30,7 @@ from freehold._core.messages import (
     Run,
     RunOptions,
     SupervisedBy,
+    Supervisor,
     TakenResult,
     TasksReturned,
 )
@@ -36,6 +38,7 @@ from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
 from freehold._core.ownership.borrowing import Borrowing, gone_error
+from freehold._core.ownership.checks import check_invariants
 from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
 from freehold._core.ownership.leasing import Leasing
@@ -127,6 +130,19 @@ class Owner:
             self.leasing.ask(queue, now)
         return row
 
+    def put(
+        self, parent: bytes, put_index: int, value: bytes | Location, inside: list[ObjectRef[Any]]
+    ) -> Row:
+        """Own a value with the references inside it; its row has one reference counted."""
+        row = self.table.new_put(parent, put_index, value)
+        if inside:
+            row.nested = {0: (self.borrowing.describe(inside), inside)}
+        if type(value) is Location:
+            self.recovery.note_stored(row)
+        if self.origins.wanting:
+            self.origins.on_put(parent, row)
+        return row
+
     def ready_to_run(self, task: Task, now: float) -> None:
         """Every argument of a task is known."""
         if self.final_error is not None:
@@ -214,7 +230,10 @@ class Owner:
         """The common answer: one plain value inline."""
         task = self.finish(source, message.key, message.attempt, message.run_us, now)
         if task is not None:
-            waiters = self.table.complete(task.row, message.blob)
+            if self.supervision.by_row and self.supervision.has_spec_of(task):
+                waiters = self.table.complete_with(task.row, [message.blob], None, keep_task=True)
+            else:
+                waiters = self.table.complete(task.row, message.blob)
             if waiters is not None:
                 self.wake(waiters, now)
 
@@ -228,11 +247,11 @@ class Owner:
         row = task.row
         row.is_dynamic = message.dynamic
         met: list[ObjectRef[Any]] = []
-        adopted_rows: list[Row] = []
+        adopted_rows: dict[Row, tuple[Supervisor, ...] | None] = {}
         for adopted in message.adopted or ():
             met += self.recovery.adopt(adopted, source)
             if adopted.output.location is not None or self.table.makers:
-                adopted_rows.append(self.table.by_id[adopted.id][0])
+                adopted_rows[self.table.by_id[adopted.id][0]] = adopted.below
         nested: dict[int, tuple[Refs, list[ObjectRef[Any]]]] = {}
         values: list[Any] | Packed
         outputs: dict[int, Refs | None]
@@ -459,11 +478,12 @@ class Owner:
         else:
             self.fail(row, gone_error(row), now)
 
-    def learn_location(self, row: Row, where: Location, now: float) -> None:
+    def learn_argument(self, row: Row, arg: Arg, inside: list[ObjectRef[Any]], now: float) -> None:
         """A borrowed object's place came with a task's arguments, before or without asking for
-        it."""
+        it; `inside` are the references in its value."""
         if row.info is not None and row.state == PENDING:
-            waiters = self.table.complete_with(row, [where], row.nested, keep_task=False)
+            nested = {0: (arg.nested, list(inside))} if arg.nested is not None else None
+            waiters = self.table.complete_with(row, [arg.location], nested, keep_task=False)
             if waiters is not None:
                 self.wake(waiters, now)
 
@@ -518,7 +538,6 @@ class Owner:
             if table.returned:
                 self.eager.note(table.returned)
                 self.actors.forget(table.returned)
-                self.supervision.forget(table.returned)
                 self.borrowing.flush_returned()
             while table.ended_actors:
                 self.actors.on_handle_ended(table.ended_actors.pop())
@@ -544,6 +563,10 @@ class Owner:
         for row, _ in list(self.table.by_id.values()):
             if row.state == PENDING and row.info is not None:
                 self.fail(row, error, 0.0)
+
+    def check_invariants(self, rows: list[Row]) -> None:
+        """Check the table, and `rows`, every row that the caller knows of."""
+        check_invariants(self.table, rows)
 
     def on_disconnected(self, peer: Address, now: float) -> None:
         """The connection to another process broke, or could not be made. It may live or not."""
@@ -572,6 +595,7 @@ class Owner:
         cause = ExitCause(reason=f"node {node[:8]} died: {reason}")
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
+        self.origins.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)
         self.recovery.on_node_died(node, cause, now)

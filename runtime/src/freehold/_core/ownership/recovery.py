@@ -16,7 +16,17 @@ from freehold._core.limits import LINEAGE_BYTES, RECONSTRUCTION_ATTEMPTS
 from freehold._core.messages import Adopted, ExitCause, Resolve, Return
 from freehold._core.ownership.borrowing import orphan_error
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, REGISTERED, Packed, Row, Task
+from freehold._core.ownership.row import (
+    FAILED,
+    LOST,
+    PENDING,
+    READY,
+    REGISTERED,
+    Packed,
+    Row,
+    Task,
+    unresolve,
+)
 from freehold.errors import (
     ObjectLostError,
     ObjectReconstructionFailedError,
@@ -106,6 +116,8 @@ class Recovery:
             if row.borrow_count:
                 back = Return(adopted.id * row.borrow_count)
                 owner.outbox.send(row.info.address, back)
+            if row.state == READY:
+                unresolve(row)  # what we knew of its value was the former owner's
             row.info = None
             row.registration = REGISTERED
             owner.table.borrowed_rows -= 1
@@ -172,7 +184,7 @@ class Recovery:
         if row.state != LOST:
             return
         id_ = row.object_id(0)
-        if row.task is None and owner.supervision.recover_adopted(row):
+        if row.task is None and owner.supervision.recover_put(row):
             return
         if row.task is None:
             reason = (

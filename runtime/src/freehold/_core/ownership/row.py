@@ -169,6 +169,13 @@ class Row(msgspec.Struct, eq=False):
         return f"<{kind} row {self.task_id().hex()} {STATE_NAMES[self.state]} count={self.count}>"
 
 
+def unresolve(row: Row) -> None:
+    """What was known of a borrowed object's value is so no longer."""
+    row.state = PENDING
+    row.value = row.nested = None
+    row.key = -1
+
+
 def stored_ranges(value: Any) -> list[Location]:
     """The stored ranges of a row's value."""
     if type(value) is Location:

@@ -24,14 +24,22 @@ actor's methods make, is not numbered by its flow of control and so is not made 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from freehold._core.ids import Address, Location
+from freehold._core.ids import PUT_INDEX_BASE, Address, Location
 from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
 from freehold._core.messages import Orphaned, OwnerInfo, Return, Run, Supervisor, Want, Wanted
-from freehold._core.ownership.borrowing import split_ids
-from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, FOLLOWING, PENDING, READY, RECREATING, Row, Task
+from freehold._core.ownership.borrowing import orphan_error, split_ids
+from freehold._core.ownership.row import (
+    FAILED,
+    FOLLOWING,
+    PENDING,
+    READY,
+    RECREATING,
+    Row,
+    Task,
+    unresolve,
+)
 from freehold.errors import OwnerDiedError
 
 if TYPE_CHECKING:
@@ -80,28 +88,33 @@ class Supervision:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self.records: dict[bytes, Supervised] = {}
+        self.records: dict[bytes, list[Supervised]] = {}
+        """By the task's id: several if it was submitted again, when its parent was executed again
+        here."""
         self.by_row: dict[Row, Supervised] = {}
         """The same by the task's row, and by a replay's while it runs."""
         self._owning: dict[tuple[Address, int], Supervised] = {}
         """Workers that own what a task made, with the key under which they know it."""
         self._graces: list[tuple[float, Supervised]] = []
-        self._followed: dict[Row, ObjectRef[Any]] = {}
-        """Objects that this very process made again: the row that others ask for, and the made
-        one."""
 
     # ---- keeping specs -------------------------------------------------------------------------
 
     def on_finished(
-        self, task: Task, source: Address, message: DoneWith, adopted: list[Row], keep: bool
+        self,
+        task: Task,
+        source: Address,
+        message: DoneWith,
+        adopted: dict[Row, tuple[Supervisor, ...] | None],
+        keep: bool,
     ) -> bool:
-        """A task ended well; `adopted` are stored objects of it that are ours from now on.
+        """A task ended well; `adopted` are objects that are ours from now on, with what leads from
+        each up to this task, if it had them made.
 
         Called before its row is resolved. Returns whether its spec is to be kept.
         """
         record = self.by_row.get(task.row)
         if record is None:
-            is_needed = message.is_owning or bool(adopted)
+            is_needed = message.is_owning or any(below is not None for below in adopted.values())
             if not is_needed or task.actor is not None:
                 return keep
             if not keep and not self._owner.recovery.may_keep(task):
@@ -114,14 +127,20 @@ class Supervision:
             record.owning += 1
         if is_replay:
             return False
-        for row in adopted:
-            if row.info is None and row not in self._owner.table.holders:
+        for row, below in adopted.items():
+            if below is not None and row.info is None and row not in self._owner.table.holders:
                 self._owner.table.hold(row, record)
+                record.rows[row] = below
         keep = keep or self._owner.recovery.may_keep(task)
         if keep and not record.has_spec:
             record.has_spec = True
             self._owner.table.supervise(task.row)
         return keep
+
+    def has_spec_of(self, task: Task) -> bool:
+        """Whether a task that has just ended was kept before, and must be: what it made is held."""
+        record = self.by_row.get(task.row)
+        return record is not None and record.task is task and record.has_spec
 
     def on_crashed(self, task: Task, now: float) -> None:
         """The worker died that had begun `task`: what it made may be asked for."""
@@ -160,7 +179,7 @@ class Supervision:
             if task.row not in table.holders:
                 table.hold(task.row, maker)
         record = Supervised(task, info)
-        self.records[record.id] = record
+        self.records.setdefault(record.id, []).append(record)
         self.by_row[task.row] = record
         table.emptied.append(record)  # looked at in a moment: it may be that nothing needs it
         return record
@@ -187,7 +206,9 @@ class Supervision:
             return
         if self.by_row.get(record.task.row) is record:
             del self.by_row[record.task.row]
-            if self.records.get(record.id) is record:  # else one of a later execution has its place
+            of_task = self.records[record.id]
+            of_task.remove(record)
+            if not of_task:
                 del self.records[record.id]
             if record.has_spec:
                 self._owner.table.unsupervise(record.task.row)
@@ -201,9 +222,11 @@ class Supervision:
         lost = []
         for row in rows:
             assert row.info is not None
+            if row in owner.table.made_here:
+                self.follow(row)
+                continue
             line = row.info.supervisors
-            living = (i for i, s in enumerate(line) if not owner.borrowing.is_dead(s.address))
-            at = next(living, None)
+            at = self._nearest(line)
             if at is None:
                 lost.append(row)
             else:
@@ -221,12 +244,23 @@ class Supervision:
                 self._ask(orphans, line, at, cause)
         return lost
 
+    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
+        """The nearest supervisor that lives."""
+        is_dead = self._owner.borrowing.is_dead
+        return next((at for at, s in enumerate(line) if not is_dead(s.address)), None)
+
+    def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
+        at = self._nearest(line)
+        if at is None:
+            return False
+        return line[at].address != self._owner.address or self._find(line[at]) is not None
+
     def _ask(self, rows: list[Row], line: tuple[Supervisor, ...], at: int, cause: str) -> None:
         owner = self._owner
         target = line[at].address
         for row in rows:
             row.info = OwnerInfo(target, line)
-            _reset(row)
+            unresolve(row)
         ids = owner.borrowing.turn_to(target, rows)
         owner.outbox.send(target, Orphaned(ids, line, at, cause))
         for row in rows:
@@ -240,16 +274,22 @@ class Supervision:
         if at >= len(line) or owner.borrowing.is_dead(source):
             return
         record = self._find(line[at])
-        taken = []
         if record is not None:
             record.reason = message.reason or record.reason
-            for id_ in split_ids(message.ids):
-                row, _, is_new = owner.table.borrowed(id_, OwnerInfo(owner.address, line))
-                if is_new:
-                    taken.append(row)
+        taken = []
+        for id_ in split_ids(message.ids):
+            known = owner.table.by_id.get(id_)
+            if known is None and record is not None:
+                taken.append(owner.table.borrowed(id_, OwnerInfo(owner.address, line))[0])
+            elif known is not None and _is_asked_of(known[0], source):
+                # Or each of us would wait for the other: it let go of what it owned.
+                taken.append(known[0])
         owner.borrowing.register(source, message.ids)
         for row in taken:
-            self._take(record, row, line, at)  # type: ignore[arg-type]
+            if record is not None:
+                self._take(record, row, line, at)
+            else:
+                owner.fail(row, orphan_error(row, message.reason), 0.0)
 
     def supervise(
         self, id_: bytes, task: Task, line: tuple[Supervisor, ...], at: int
@@ -270,19 +310,19 @@ class Supervision:
 
     def _find(self, me: Supervisor) -> Supervised | None:
         """The record of a task of ours, made if the task runs just now."""
-        record = self.records.get(me.task)
-        if record is None:
-            for lease in self._owner.leasing.leases.values():
-                task = lease.inflight.get(me.key)
-                if task is not None and task.row.task_id() == me.task and task.may_repeat:
-                    return self._record(task)
-        return record
+        if me.task in self.records:
+            return self.records[me.task][-1]
+        for lease in self._owner.leasing.leases.values():
+            task = lease.inflight.get(me.key)
+            if task is not None and task.row.task_id() == me.task and task.may_repeat:
+                return self._record(task)
+        return None
 
     def _take(self, record: Supervised, row: Row, line: tuple[Supervisor, ...], at: int) -> None:
         """An object is to be made again by the record's task, if anybody waits for it."""
         owner = self._owner
         self._give_back(row)
-        _reset(row)
+        unresolve(row)
         row.info = OwnerInfo(owner.address, line)
         row.registration = RECREATING
         owner.table.hold(row, record)
@@ -290,8 +330,6 @@ class Supervision:
         running = record.replay if record.replay is not None else record.task
         if running.row.state == PENDING:
             self._watch(record, running)
-            if running.lease is not None and not owner.borrowing.is_dead(running.lease.worker):
-                owner.outbox.send(running.lease.worker, self.want(record, running), True)
         if row.waiters:
             self.need(row)
 
@@ -304,15 +342,32 @@ class Supervision:
                 owner.outbox.send(row.info.address, back)
             row.borrow_count = 0
 
-    def recover_adopted(self, row: Row) -> bool:
-        """A stored object that we took over from a worker is lost: its maker's task can make it.
+    def recover_put(self, row: Row) -> bool:
+        """A stored object is lost that no task of ours makes; returns whether it will come back.
+
+        One that a task executed here put, and that was let go when kept tasks alone needed it, our
+        supervisors have made again, as if we had died.
+        """
+        table = self._owner.table
+        record = table.holders.get(row)
+        if type(record) is Supervised:
+            self._recover_adopted(record, row)
+            return True
+        is_put = row.first_index >= PUT_INDEX_BASE
+        if record is None or not is_put or not self._may_ask(record.info.supervisors):
+            return False
+        table.unhold(row)
+        table.borrowed_rows += 1
+        row.info = record.info
+        self.rescue([row], "its value was let go")
+        return True
+
+    def _recover_adopted(self, record: Supervised, row: Row) -> None:
+        """One that we took over from a worker is lost: its maker's task can make it.
 
         Others of the same task that are lost too come back with it.
         """
         table = self._owner.table
-        record = table.holders.get(row)
-        if type(record) is not Supervised:
-            return False
         dead = {node for node, _ in self._owner.borrowing.dead_nodes}
         for other in list(record.rows):
             where = getattr(other.value, "node", None)
@@ -321,7 +376,6 @@ class Supervision:
                 table.borrowed_rows += 1
                 below = record.rows[other] or ()
                 self._take(record, other, (*below, *record.info.supervisors), len(below))
-        return True
 
     # ---- executing again -------------------------------------------------------------------------
 
@@ -336,19 +390,25 @@ class Supervision:
 
     def need(self, row: Row) -> None:
         """Somebody waits for an object that is to be made again."""
-        followed = self._followed.get(row)
-        if followed is not None:
-            self._copy(row, followed._row, followed._index, 0.0)
+        if row.registration == FOLLOWING:
+            self._copy(row, 0.0)
+            return
+        if row in self._owner.table.made_here:
+            self.follow(row)
             return
         record: Supervised = self._owner.table.holders[row]
-        if record.replay is None and record.task.row.state != PENDING:
+        if record.replay is None:
             self._go_on(record, 0.0)
 
     def _watch(self, record: Supervised, task: Task) -> None:
+        """Have an execution under way make what is wanted, and hear of its end."""
+        owner = self._owner
         if not record.is_watched:
             record.is_watched = True
             row = task.row
             row.waiters = [*(row.waiters or ()), record]
+        if task.lease is not None and not owner.borrowing.is_dead(task.lease.worker):
+            owner.outbox.send(task.lease.worker, self.want(record, task), True)
 
     def on_ended(self, record: Supervised, now: float) -> None:
         """An execution of the task is over."""
@@ -371,6 +431,9 @@ class Supervision:
         if not waiting:
             return
         task = record.task
+        if task.row.state == PENDING:
+            self._watch(record, task)  # it is executed again anyway, for an output that was lost
+            return
         if task.row.task is not task:
             reason = "the task that made it is not kept: it has max_retries=0, or its spec was"
             self._give_up(record, f"{reason} dropped to stay within the lineage budget", now)
@@ -419,29 +482,29 @@ class Supervision:
 
     # ---- made again by this process --------------------------------------------------------------
 
-    def follow(self, row: Row, made: Row, index: int) -> None:
-        """The supervisor executed the task itself: what others ask it for is `made`.
+    def follow(self, row: Row) -> None:
+        """This process has made a borrowed object itself: others who ask for it get that one.
 
-        That may be after it had turned to another process for it, which would turn to us.
+        It may be that it was to be made again, or that its owner died.
         """
         assert row.info is not None
-        if row.state == FAILED or row in self._followed:
+        if row.state == FAILED or row.registration == FOLLOWING:
             return
         self._give_back(row)
-        _reset(row)  # if it had a value, that was the other owner's
+        unresolve(row)  # if it had a value, that was the other owner's
         row.info = OwnerInfo(self._owner.address, row.info.supervisors)
         row.registration = FOLLOWING
-        self._followed[row] = self._owner.table.reference(made, index)
-        self._copy(row, made, index, 0.0)
+        self._copy(row, 0.0)
 
     def on_followed(self, row: Row, now: float) -> None:
         """What a row follows is resolved."""
-        ref = self._followed.get(row)
-        if ref is not None:
-            self._copy(row, ref._row, ref._index, now)
+        if row.registration == FOLLOWING and row in self._owner.table.made_here:
+            self._copy(row, now)
 
-    def _copy(self, row: Row, made: Row, index: int, now: float) -> None:
+    def _copy(self, row: Row, now: float) -> None:
         owner = self._owner
+        ref = owner.table.made_here[row][0]
+        made, index = ref._row, ref._index
         if made.state == FAILED:
             owner.fail(row, made.value, now)
         elif not owner.recovery.is_there(made, index):
@@ -454,19 +517,13 @@ class Supervision:
 
     def is_unreadable(self, row: Row, location: Location, now: float) -> bool:
         """The value of a row that follows another could not be read: the other's is lost."""
-        ref = self._followed.get(row)
-        if ref is None:
+        if row.registration != FOLLOWING:
             return False
-        _reset(row)
+        ref = self._owner.table.made_here[row][0]
+        unresolve(row)
         self._owner.recovery.lose_location(ref._row, ref._index, location)
-        self._copy(row, ref._row, ref._index, now)
+        self._copy(row, now)
         return True
-
-    def forget(self, returned: list[Row]) -> None:
-        """Rows out of scope let go of those they follow."""
-        if self._followed:
-            for row in returned:
-                self._followed.pop(row, None)
 
     def _give_up(self, record: Supervised, why: str, now: float) -> None:
         for row in [row for row in record.rows if self._is_waiting(row)]:
@@ -482,8 +539,8 @@ class Supervision:
         self._owner.fail(row, error, now)
 
 
-def _reset(row: Row) -> None:
-    """What was known of a borrowed object's value went with its owner."""
-    row.state = PENDING
-    row.value = row.nested = None
-    row.key = -1
+def _is_asked_of(row: Row, process: Address) -> bool:
+    """Whether what is known of an object comes, or is to come, from `process`."""
+    if row.info is None or row.info.address != process:
+        return False
+    return row.state == PENDING or type(row.value) is Location

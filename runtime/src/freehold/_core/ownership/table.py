@@ -5,14 +5,14 @@ arguments of a task that has not ended, each borrower process, each zero-copy vi
 the value is let go; the row itself stays while `lineage` > 0, because a task that may be executed
 again has it among its arguments, and then it can be brought back by executing its own task.
 
-Invariants (checked by `check_invariants`, ids used in tests, simulation and docs/invariants.md):
+Invariants (checked by `checks`, ids used in tests, simulation and docs/invariants.md):
 
 - OWN-1  a row's count is never negative, and the sum of `counts` equals it.
 - OWN-2  a pending owned row has a task that has not ended.
 - OWN-3  a row out of scope holds no stored value (its ranges were released exactly once).
 - OWN-4  a row is known by id exactly while it is exposed and not dead, and by its own id.
-- OWN-5  an unfinished task's arguments are in scope; a kept task's, and those that a running task
-  has dropped, have a lineage count.
+- OWN-5  an unfinished task's arguments are in scope; a kept task's, those that a running task has
+  dropped, and what is inside small values that lineage alone holds, have a lineage count.
 - OWN-6  a row that is being made again, as its owner died, keeps the task that makes it.
 
 Rejected: a count object per reference (a million of them cost 100 bytes each), reference counting
@@ -35,18 +35,19 @@ from freehold._core.ids import (
 )
 from freehold._core.invariants import check
 from freehold._core.messages import OwnerInfo, Refs
+from freehold._core.ownership.kept_values import keep_small_values, restore_inside
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import (
     FAILED,
     LOST,
     PENDING,
     READY,
-    RECREATING,
     Packed,
     Row,
     Task,
     is_rederivable,
     stored_ranges,
+    unresolve,
 )
 
 Argument = tuple[Row, int]
@@ -78,6 +79,12 @@ class OwnershipTable:
         self.shadows: dict[bytes, list[tuple[Row, int]]] = {}
         """Rows of a task that was executed here again while rows of the same ids, from its first
         execution, live on: each is known by its id when the one before it is gone."""
+        self.made_here: dict[Row, list[ObjectRef[Any]]] = {}
+        """Of a row that others know by its ids: what was made here under the same ids since. Who is
+        told of that is counted at this row, so that is kept as long as this one is in scope; it
+        stands in for a borrowed one whose owner dies."""
+        self.inside_kept: dict[Row, dict[int, tuple[Refs, list[Argument]]]] = {}
+        """References inside small values that lineage alone holds, with a lineage count each."""
         self.stale: dict[Row, list[Location]] = {}
         """Copies given up as lost that may still be read somewhere: let go with their row."""
         self.makers: dict[bytes, Any] = {}
@@ -156,6 +163,10 @@ class OwnershipTable:
             shadows = self.shadows.setdefault(id_, [])
             if (row, index) not in shadows:
                 shadows.append((row, index))
+            if row.info is None:
+                kept = self.made_here.setdefault(known[0], [])
+                if all((ref._row, ref._index) != (row, index) for ref in kept):
+                    kept.append(self.reference(row, index))
         if self.makers and row.info is None and row not in self.holders:
             maker = self.makers.get(row.parent or row.task_id())
             if maker is not None and row.value is not ACTOR_HANDLE:
@@ -201,6 +212,8 @@ class OwnershipTable:
         row.count += 1
         if row.counts is not None:
             row.counts[index] += 1
+        if self.inside_kept:
+            restore_inside(self, row)
 
     def reference(self, row: Row, index: int) -> ObjectRef[Any]:
         """A new counted reference."""
@@ -249,18 +262,22 @@ class OwnershipTable:
             elif row.state == READY:
                 # A task that may run again has it among its arguments: it stays borrowed, so that
                 # its owner can be asked again.
-                row.state = PENDING
-                row.value = row.nested = None
-                row.key = -1
+                unresolve(row)
             return
+        if self.made_here:
+            # Or its own task's spec, which is kept for what was made, would keep that.
+            self.made_here.pop(row, None)
         if row.value is ACTOR_HANDLE:
             self.ended_actors.append(row)
+        if row.lineage and row.task is None and row.state == READY:
+            keep_small_values(self, row)
+            return
         self.release_value(row)
         if row.lineage == 0:
             self._forget(row)
 
     def release_value(self, row: Row) -> None:
-        """Let go of what is stored; an inline value of a put stays for lineage to use."""
+        """Let go of what is stored or can be made again; what is small goes with its row."""
         value = row.value
         if type(value) in (Location, Packed, list):
             self.released += stored_ranges(value)
@@ -293,6 +310,10 @@ class OwnershipTable:
                 self.unhold(row)
             if self.stale:
                 self.released += self.stale.pop(row, ())
+            if self.made_here:
+                self.made_here.pop(row, None)
+            for _, inside in self.inside_kept.pop(row, {}).values() if self.inside_kept else ():
+                ending += self._unlink(inside)
             task, row.task = row.task, None
             row.value = row.nested = None
             if task is not None:
@@ -545,42 +566,6 @@ class OwnershipTable:
         else:
             del row.borrowers[borrower, index]
             self.release(row, index)
-
-    # ---- checks ------------------------------------------------------------------------------
-
-    def check_invariants(self, rows: list[Row]) -> None:
-        """Check `rows` (every row the caller knows of) against OWN-1 … OWN-5."""
-        for row in rows:
-            check(row.count >= 0, "OWN-1", f"{row!r}: negative count")
-            if row.counts is not None:
-                check(
-                    sum(row.counts) == row.count and min(row.counts) >= 0,
-                    "OWN-1",
-                    f"{row!r}: counts {list(row.counts)} do not add up",
-                )
-            if row.state == PENDING and row.info is None:
-                check(row.task is not None, "OWN-2", f"{row!r}: pending without a task")
-            if row.count == 0 and row.state != PENDING:
-                check(
-                    type(row.value) not in (Location, Packed, list),
-                    "OWN-3",
-                    f"{row!r}: out of scope with a stored value",
-                )
-            if row.task is not None:
-                for argument, _ in row.task.arguments or ():
-                    kept = argument.count if row.state == PENDING else argument.lineage
-                    check(kept > 0, "OWN-5", f"{row!r}: argument {argument!r} not held")
-                for argument, _ in row.task.dropped or ():
-                    check(argument.lineage > 0, "OWN-5", f"{row!r}: {argument!r} not kept")
-            if row.registration == RECREATING and row.info is not None and row.state == PENDING:
-                check(row in self.holders, "OWN-6", f"{row!r}: no task is to make it again")
-        for id_, (row, index) in self.by_id.items():
-            check(row.object_id(index) == id_, "OWN-4", f"{row!r} known by a wrong id")
-            check(
-                row.count > 0 or row.lineage > 0 or (row.state == PENDING and row.info is None),
-                "OWN-4",
-                f"{row!r} known though nothing holds it",
-            )
 
 
 def _not_picklable(ref: ObjectRef[Any]) -> Any:

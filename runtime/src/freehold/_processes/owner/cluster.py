@@ -46,8 +46,7 @@ class ClusterCore(OwnerCore):
         with self.reactor.lock:
             self.check_alive()
             maker = context if not context.thread else self.maker_of(context)
-            index = maker.children
-            maker.children = index + 1
+            index = maker.next_child()
             parent = maker.task_id
             if context.attempt:
                 # Calls of a dead attempt's actor must not meet this one's: it is another actor.
@@ -117,9 +116,7 @@ class ClusterCore(OwnerCore):
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
             maker = context if not context.thread else self.maker_of(context)
-            index = maker.children
-            maker.children = index + 1
-            place = (maker.task_id, index)
+            place = (maker.task_id, maker.next_child())
             row = self.owner.actors.call(
                 actor._row, method, options, place, given, time.monotonic()
             )

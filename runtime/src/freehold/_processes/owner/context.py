@@ -50,6 +50,12 @@ class Context(msgspec.Struct, eq=False):
             self.task_id_ = child_task_id(self.parent, self.child_index)
         return self.task_id_
 
+    def next_child(self) -> int:
+        """The number of the task, actor or call that it submits now; with the lock."""
+        number = self.children
+        self.children = number + 1
+        return number
+
     def note(self, row: Row) -> None:
         """It submitted the task of `row`; those that have ended are left out now and then."""
         submitted = self.submitted

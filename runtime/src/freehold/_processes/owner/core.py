@@ -125,9 +125,8 @@ class OwnerCore(CoreBase):
             if not given.is_plain:
                 check_given(given, self.owner.table, self.cluster)
             maker = context if not context.thread else self.maker_of(context)
-            index = maker.children
-            maker.children = index + 1
-            row = self.owner.submit(entry, options, maker.task_id, index, given, time.monotonic())
+            task, number = maker.task_id, maker.next_child()
+            row = self.owner.submit(entry, options, task, number, given, time.monotonic())
             if context.notes_submitted:
                 context.note(row)
             self._after_submit()
@@ -209,15 +208,8 @@ class OwnerCore(CoreBase):
             maker = context if not context.thread else self.maker_of(context)
             index = maker.puts
             maker.puts = index + 1
-            row = owner.table.new_put(maker.task_id, index, where)
-            if owner.origins.wanting:
-                owner.origins.on_put(maker.task_id, row)
-                self.carry_out()
-            if nested:
-                row.nested = {0: (owner.borrowing.describe(nested), nested)}
-            if type(where) is Location:
-                owner.recovery.note_stored(row)
-            if len(owner.table.drops) > _DROPS_PER_DRAIN:
+            row = owner.put(maker.task_id, index, where, nested or [])
+            if owner.outbox.messages or len(owner.table.drops) > _DROPS_PER_DRAIN:
                 self.carry_out()
         return make_reference(row)
 
