@@ -63,8 +63,8 @@ class SimProcess:
             m.Recreated: lambda s, x, now: owner.borrowing.on_recreated(s, x.refs),
             m.Want: lambda s, x, now: owner.origins.on_want(s, x),
             m.SupervisedBy: lambda s, x, now: owner.origins.on_supervised_by(s, x),
-            m.Resolve: owner.on_resolve,
-            m.Resolved: owner.on_resolved,
+            m.Resolve: owner.resolving.on_resolve,
+            m.Resolved: owner.resolving.on_resolved,
             m.LeaseGranted: owner.leasing.on_lease_granted,
             m.LeaseSpilledBack: owner.leasing.on_spilled_back,
             m.LeaseInfeasible: owner.leasing.on_infeasible,
@@ -413,7 +413,9 @@ class Execution:
             if arg.location is not None:
                 ref = self._meet(arg.ref)[0]
                 row = ref._row
-                self.worker.owner.learn_argument(row, arg, inside, self.worker.world.clock.now)
+                self.worker.owner.resolving.learn_argument(
+                    row, arg, inside, self.worker.world.clock.now
+                )
                 self.worker.carry_out()
                 blob = yield ("pull", arg.location)
                 if blob is None:

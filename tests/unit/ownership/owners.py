@@ -95,9 +95,9 @@ def deliver(source: Address, owner: Owner, message: Any) -> None:
     elif isinstance(message, m.Return):
         borrowing.on_return(source, message)
     elif isinstance(message, m.Resolve):
-        owner.on_resolve(source, message, 0.0)
+        owner.resolving.on_resolve(source, message, 0.0)
     elif isinstance(message, m.Resolved):
-        owner.on_resolved(source, message, 0.0)
+        owner.resolving.on_resolved(source, message, 0.0)
     elif isinstance(message, m.DoneWith):
         owner.on_done_with(source, message, 0.0)
     elif isinstance(message, m.TakenResult):

@@ -117,7 +117,7 @@ def test_an_answer_that_comes_too_late_gives_back_what_is_inside() -> None:
     inner, outer = put(driver, index=0), put(driver, index=1)
     outer._row.nested = {0: (driver.borrowing.describe([inner]), [inner])}
     id_ = driver.table.expose(outer._row, 0)
-    driver.on_resolve(WORKER, m.Resolve(id_), 0.0)
+    driver.resolving.on_resolve(WORKER, m.Resolve(id_), 0.0)
     assert inner._row.borrowers == {(WORKER, 0): 1}
     exchange(driver, worker)  # the worker does not hold the outer one any more
     assert inner._row.borrowers == {}
@@ -250,7 +250,7 @@ def test_a_place_that_came_with_an_argument_wakes_who_waits_for_it() -> None:
     ref = worker.borrowing.meet(refs, DRIVER, is_covered=False)[0]
     waiter = object()
     worker.await_row(ref._row, waiter, 0.0)
-    worker.learn_argument(ref._row, m.Arg(0, refs, None, location(1)), [], 0.0)
+    worker.resolving.learn_argument(ref._row, m.Arg(0, refs, None, location(1)), [], 0.0)
     assert ref._row.state == READY
     assert worker.outbox.woken == [waiter]
 
@@ -263,7 +263,7 @@ def test_references_inside_an_argument_are_found_by_its_reference_too() -> None:
     arg.nested = driver.borrowing.describe([inner])
     inside = worker.borrowing.meet(arg.nested, DRIVER, is_covered=True)
     (ref,) = worker.borrowing.meet(arg.ref, DRIVER, is_covered=True)
-    worker.learn_argument(ref._row, arg, inside, 0.0)
+    worker.resolving.learn_argument(ref._row, arg, inside, 0.0)
     assert ref._row.nested == {0: (arg.nested, inside)}
     del inside, ref
     worker.settle(0.0)

@@ -160,7 +160,7 @@ def test_what_is_made_again_is_told_at_once_and_found_there() -> None:
     del child
     for waiter in waiters or ():
         other.wake([waiter], 0.0)
-    other.on_resolve(DRIVER, m.Resolve(held.binary()), 0.0)
+    other.resolving.on_resolve(DRIVER, m.Resolve(held.binary()), 0.0)
     exchange(driver, other)
     assert (row_of(held).state, row_of(held).value) == (READY, b"made again")
 
@@ -390,7 +390,7 @@ def test_what_was_made_here_too_stands_in_for_a_dead_owners() -> None:
     worker.settle(0.0)
     worker.on_process_died(OTHER, CRASH, 0.0)
     assert said(worker, m.Orphaned) == []
-    worker.on_resolve(THIRD, m.Resolve(held.binary()), 0.0)
+    worker.resolving.on_resolve(THIRD, m.Resolve(held.binary()), 0.0)
     exchange(worker, third)
     assert (row_of(held).state, row_of(held).value) == (READY, location(1))
     del borrowed, held

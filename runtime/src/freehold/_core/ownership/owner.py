@@ -16,7 +16,6 @@ from typing import Any
 
 from freehold._core.ids import Address, Location
 from freehold._core.messages import (
-    Arg,
     Cancel,
     DefineFunction,
     Done,
@@ -25,8 +24,6 @@ from freehold._core.messages import (
     Failed,
     RangeReleased,
     Refs,
-    Resolve,
-    Resolved,
     Run,
     RunOptions,
     SupervisedBy,
@@ -37,7 +34,7 @@ from freehold._core.messages import (
 from freehold._core.options import FunctionEntry, TaskOptions
 from freehold._core.ownership.actors import ActorCalls
 from freehold._core.ownership.arguments import Arguments, Given
-from freehold._core.ownership.borrowing import Borrowing, gone_error
+from freehold._core.ownership.borrowing import Borrowing
 from freehold._core.ownership.checks import check_invariants
 from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
@@ -47,7 +44,8 @@ from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.queues import Lease
 from freehold._core.ownership.recovery import Recovery
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Packed, Row, Task
+from freehold._core.ownership.resolving import Resolving
+from freehold._core.ownership.row import LOST, PENDING, Packed, Row, Task
 from freehold._core.ownership.supervision import Supervised, Supervision
 from freehold._core.ownership.table import OwnershipTable
 from freehold.errors import TaskCancelledError
@@ -75,6 +73,7 @@ class Owner:
         self.recovery = Recovery(self)
         self.actors = ActorCalls(self)
         self.handing = Handing(self)
+        self.resolving = Resolving(self)
         self.origins = Origins(self)
         self.supervision = Supervision(self)
         self.borrowing.rescue = self.supervision.rescue
@@ -357,7 +356,7 @@ class Owner:
                     self.arguments.arrived(waiter, now)
                 elif type(waiter) is tuple:
                     if waiter[1].count:  # else the borrower has let go of it, and it may be over
-                        self._resolve(waiter[0], waiter[1], waiter[2], now)
+                        self.resolving.resolve(waiter[0], waiter[1], waiter[2], now)
                 elif type(waiter) is Supervised:
                     self.supervision.on_ended(waiter, now)
                 elif type(waiter) is Row:
@@ -412,80 +411,9 @@ class Owner:
         if self.arguments.await_missing(task, now) == 0:
             self.ready_to_run(task, now)
 
-    def on_resolve(self, source: Address, message: Resolve, now: float) -> None:
-        """A borrower wants a value."""
-        known = self.table.by_id.get(message.id)
-        if known is None:
-            self.outbox.send(source, Resolved(message.id, "gone"), True)
-            return
-        row, index = known
-        if message.lost_location is not None and row.state == READY:
-            self.recovery.lose_location(row, index, message.lost_location)
-        self._resolve(source, row, index, now)
-
-    def _resolve(self, borrower: Address, row: Row, index: int, now: float) -> None:
-        if self.borrowing.is_dead(borrower):
-            return
-        if self.recovery.is_there(row, index):
-            self._answer(borrower, row, index)
-        else:
-            self.await_row(row, (borrower, row, index), now)
-
-    def _answer(self, borrower: Address, row: Row, index: int) -> None:
-        id_ = row.object_id(index)
-        if row.state == FAILED:
-            self.outbox.send(borrower, Resolved(id_, "failed", self.error_blob(row.value)), True)
-            return
-        value = row.output(index)
-        nested = None
-        if row.nested is not None and index in row.nested:
-            # Counted for the receiver as it is sent: those we own; others it registers itself
-            # while it holds the outer object, and so ours hold them.
-            nested = self.borrowing.describe(row.nested[index][1], borrower)
-        if type(value) is Location:
-            resolved = Resolved(id_, "ready", None, value, nested)
-        else:
-            resolved = Resolved(id_, "ready", value, None, nested)
-        self.outbox.send(borrower, resolved, True)
-
     def error_blob(self, error: Any) -> bytes:
         """The blob of a failed row's error; the shell replaces this by one that can pickle."""
         return error if isinstance(error, bytes) else b""
-
-    def on_resolved(self, source: Address, message: Resolved, now: float) -> None:
-        """The owner answered."""
-        self.borrowing.heard_from(source)
-        known = self.table.by_id.get(message.id)
-        if known is None or known[0].info is None or known[0].state != PENDING:
-            if message.nested is not None:
-                self.borrowing.meet(message.nested, source, is_covered=False)  # and give them back
-            return
-        row = known[0]
-        row.key = -1
-        nested = None
-        if message.nested is not None:
-            met = self.borrowing.meet(message.nested, source, is_covered=False)
-            nested = {0: (message.nested, met)}
-            self.table.retain(row, 0)  # until those inside are registered with their owners
-            self.borrowing.after_registration(met, lambda: self.table.release(row, 0))
-        if message.state == "ready":
-            value = message.blob if message.location is None else message.location
-            waiters = self.table.complete_with(row, [value], nested, keep_task=False)
-            if waiters is not None:
-                self.wake(waiters, now)
-        elif message.state == "failed":
-            self.fail(row, message.blob, now)
-        else:
-            self.fail(row, gone_error(row), now)
-
-    def learn_argument(self, row: Row, arg: Arg, inside: list[ObjectRef[Any]], now: float) -> None:
-        """A borrowed object's place came with a task's arguments, before or without asking for
-        it; `inside` are the references in its value."""
-        if row.info is not None and row.state == PENDING:
-            nested = {0: (arg.nested, list(inside))} if arg.nested is not None else None
-            waiters = self.table.complete_with(row, [arg.location], nested, keep_task=False)
-            if waiters is not None:
-                self.wake(waiters, now)
 
     # ---- cancelling --------------------------------------------------------------------------
 

@@ -139,7 +139,7 @@ class Execution(msgspec.Struct, eq=False):
         row = ref._row
         core = self.core
         with core.reactor.lock:
-            core.owner.learn_argument(row, arg, nested or [], time.monotonic())
+            core.owner.resolving.learn_argument(row, arg, nested or [], time.monotonic())
             core.carry_out()
         location = arg.location
         if location.node == core.node_id:
