@@ -79,9 +79,11 @@ def ended(pid: int) -> None:
 def test_the_last_handle_gone_ends_the_process_and_frees_its_name(clean: LocalCluster) -> None:
     actor = Recorder.options(resources=THERE, num_cpus=1, name="short-lived").remote()
     pid = freehold.get(actor.pid.remote())
-    assert freehold.available_resources()["CPU"] < freehold.cluster_resources()["CPU"] or (
+    assert freehold.available_resources().get("CPU", 0) < freehold.cluster_resources()["CPU"] or (
         eventually(
-            lambda: freehold.available_resources()["CPU"] < freehold.cluster_resources()["CPU"]
+            lambda: (
+                freehold.available_resources().get("CPU", 0) < freehold.cluster_resources()["CPU"]
+            )
         )
     )
     del actor

@@ -50,7 +50,7 @@ def _cluster() -> Iterator[None]:
         yield
         gc.collect()
         total = freehold.cluster_resources()["object_store_memory"]
-        eventually(lambda: freehold.available_resources()["object_store_memory"] == total)
+        eventually(lambda: freehold.available_resources().get("object_store_memory") == total)
 
 
 def run_all(acts: list[Callable[[], Any]], timeout_s: float = 40) -> None:
