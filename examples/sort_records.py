@@ -1,6 +1,6 @@
 """Sorts records from files to files from Python: what ``freehold sort --demo`` does.
 
-Run it with ``python examples/sort_records.py``. It needs ``pip install 'freehold[data]'``.
+Run it with ``python examples/sort_records.py``. It needs numpy (``pip install '.[data]'``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Counts words with a shuffle of your own: a map that spreads them, a reduce that adds them up.
 
-Run it with ``python examples/word_count.py``. It needs ``pip install 'freehold[data]'``.
+Run it with ``python examples/word_count.py``. It needs numpy (``pip install '.[data]'``).
 """
 
 from __future__ import annotations

@@ -154,3 +154,15 @@ def test_the_interpreter_is_left_alone_if_told_so() -> None:
     finally:
         freehold.shutdown()
     assert (sys.getswitchinterval(), gc.get_threshold()) == found
+
+
+def test_a_collector_that_was_switched_off_stays_off() -> None:
+    found = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        freehold.init(num_cpus=1)
+        assert gc.get_threshold()[0] == 0
+        freehold.shutdown()
+        assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*found)

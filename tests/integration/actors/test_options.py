@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,33 @@ def test_a_timeout_of_a_coroutine(clean: LocalCluster) -> None:
     with pytest.raises(freehold.exceptions.TaskTimeoutError):
         freehold.get(short, timeout=3)  # not only when something else wakes the event loop
     assert freehold.get(actor.sleep.options(timeout_s=20).remote(0.01)) == "slept"
+
+
+def test_a_coroutine_that_polls_times_out_in_time(clean: LocalCluster) -> None:
+    """What it reads itself may be word of its own timer, which its event loop must hear of."""
+
+    @freehold.remote
+    class Poller:
+        async def poll(self, other: list[Any]) -> str:
+            import asyncio
+
+            freehold.wait(other, timeout=0)
+            await asyncio.sleep(30)
+            return "slept"
+
+        async def never(self) -> None:
+            import asyncio
+
+            await asyncio.sleep(60)
+
+    actor = Poller.remote()
+    pending = actor.never.remote()
+    for _ in range(3):
+        started_at = time.monotonic()
+        with pytest.raises(freehold.exceptions.TaskTimeoutError):
+            freehold.get(actor.poll.options(timeout_s=0.3).remote([pending]), timeout=10)
+        assert time.monotonic() - started_at < 0.9
+    freehold.kill(actor)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -49,7 +49,7 @@ def test_bind_is_not_supported_yet() -> None:
     ("args", "kwargs", "text"),
     [
         ((), {}, r"add\(\) is missing 1 required argument: 'a'"),
-        ((1, 2, 3), {}, r"add\(\) takes 2 positional arguments but 3 were given"),
+        ((1, 2, 3), {}, r"add\(\) takes from 1 to 2 positional arguments but 3 were"),
         ((1,), {"a": 2}, r"got multiple values for argument 'a'"),
         ((1,), {"c": 2}, r"got an unexpected keyword argument 'c'"),
     ],

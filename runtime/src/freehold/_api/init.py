@@ -196,8 +196,8 @@ def init(
             _start(request, env)
         elif not ignore_reinit_error:
             raise RuntimeError(
-                "freehold is initialized already; call shutdown() first, or pass "
-                "ignore_reinit_error=True to go on with the cluster there is"
+                "freehold is initialized already, by init() or by the first remote call; call "
+                "shutdown() first, or pass ignore_reinit_error=True to go on with what there is"
             )
     return _context()
 

@@ -54,8 +54,9 @@ class CallShape(NamedTuple):
     def _problem(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         given = len(args)
         if given > self.high:
-            takes = len(self.names)
-            plural = "" if takes == 1 else "s"
+            most = len(self.names)
+            plural = "" if most == self.required == 1 else "s"
+            takes = str(most) if self.required == most else f"from {self.required} to {most}"
             were = "was" if given == 1 else "were"
             return f"takes {takes} positional argument{plural} but {given} {were} given"
         by_keyword = self.names[self.positional_only :]

@@ -104,9 +104,11 @@ class StaleReferenceError(ObjectLostError):
 
     def _message(self) -> str:
         now = f"this is {self.current}" if self.current != "none" else "there is none now"
+        is_actor = self.object_id.endswith("ffffffff")
+        what, again = ("actor", "create") if is_actor else ("object", "put or compute")
         return (
-            f"object {self.object_id} is of cluster {self.cluster}, which is gone ({now}); "
-            "references do not outlive shutdown(): put or compute it again"
+            f"{what} {self.object_id} is of cluster {self.cluster}, which is gone ({now}); "
+            f"references do not outlive shutdown(): {again} it again"
         )
 
 

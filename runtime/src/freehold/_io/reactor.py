@@ -154,6 +154,7 @@ _main_ident = threading.main_thread().ident
 _BACKGROUND = Waiter()
 _MAIN = Waiter()
 _LOOP = Waiter()
+_POLLER = Waiter()
 
 
 class Reactor:
@@ -281,7 +282,8 @@ class Reactor:
     def lead_once(self) -> None:
         """Apply what has arrived without blocking: the callback of an asyncio reader.
 
-        Only after `attach_loop`: then no background thread competes for the events.
+        Only after `attach_loop`: the background thread, if it leads then, leaves and never leads
+        again.
         """
         with self.lock:
             if self._leader is None:
@@ -298,7 +300,7 @@ class Reactor:
         """
         if self._leader is None:
             self._turns += 1
-            self._leader = _LOOP
+            self._leader = _POLLER
             try:
                 self._dispatch(self._epoll.poll(0, _MAX_EVENTS))
             finally:

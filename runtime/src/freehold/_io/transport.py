@@ -250,7 +250,7 @@ class Connection:
             self.close("" if not self._filled else "the peer closed in the middle of a frame")
             return False
         self._filled += count
-        if self._filled == self._buffer_bytes and not self._is_stranger:
+        if self._filled == len(self._buffer) and not self._is_stranger:
             # It has more to say than fits: `_parse` makes room for it.
             self._buffer_bytes = min(self._buffer_bytes * 4, _RECEIVE_BYTES)
         try:
@@ -339,7 +339,7 @@ class Connection:
         self._socket.close()
         self._backlog.clear()
         self.unsent_bytes = 0
-        # Not left to the collector, for which a closed connection may wait long: 256 KB a worker.
+        # Not left to the collector, for which a closed connection may wait long.
         self._buffer = bytearray()
         self._on_closed(self, reason)
 

@@ -87,7 +87,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("numpy", "pyarrow", "fsspec"):
             raise
-        _say_error(f"this command needs {error.name}: run pip install 'freehold[data]'")
+        how = f"run pip install {error.name}, or install Freehold as pip install '.[data]'"
+        _say_error(f"this command needs {error.name}: {how}")
         return 1
     return result if isinstance(result, int) else 0
 

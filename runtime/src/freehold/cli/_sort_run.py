@@ -147,7 +147,7 @@ class _Work:
                 }
                 for time in self.display.finished
             ],
-            "sort_seconds": round(seconds, 6),
+            "sort_seconds": round(seconds, 6) if seconds else None,
             "sort_gigabytes_per_second": round(size_bytes / 1e9 / seconds, 4) if seconds else None,
             "output": None if kept is None else str(kept),
         }

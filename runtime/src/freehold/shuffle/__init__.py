@@ -3,7 +3,7 @@
 `simple_shuffle` is the first strategy (Exoshuffle's section 3.1); `sort_files` uses it to sort
 Sort Benchmark records from files to files, which `check` validates as valsort does. Everything
 here runs on `freehold`'s public names alone: what a shuffle needs and they lack is a defect of the
-interface. Needs numpy (``pip install 'freehold[data]'``).
+interface. Needs numpy (``pip install '.[data]'``).
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ class Leasing:
         pending = list(queue.pending)
         queue.pending.clear()
         for task in pending:
-            name = task.entry.name if task.entry is not None else ""
-            self._owner.fail(task.row, TaskUnschedulableError(message.reason, task_name=name), now)
+            said = f"task {task.name}: {message.reason}"
+            self._owner.fail(task.row, TaskUnschedulableError(said, task_name=task.name), now)
 
     def on_lease_revoked(self, message: LeaseRevoked, now: float) -> None:
         """A leased worker has ended."""

@@ -1,6 +1,6 @@
 """What an owner machine wants said and whom it wants woken: its effects.
 
-A list the shell empties after each event, not a list made by each: the path of a task makes none.
+A list that the shell empties, not a list made by each event: the path of a task makes none.
 """
 
 from __future__ import annotations

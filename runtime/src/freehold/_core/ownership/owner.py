@@ -449,11 +449,11 @@ class Owner:
 
     def on_deadline(self, now: float) -> None:
         """Graces and idle times that are over."""
+        self.outbox.has_deadline = True  # first, as the shell has no timer of ours now
         self.borrowing.on_deadline(now)
         self.actors.on_deadline(now)
         self.leasing.on_deadline(now)
         self.supervision.on_deadline(now)
-        self.outbox.has_deadline = True
 
     def settle(self, now: float) -> None:
         """Carry on what counts that reached zero ask for; after every event."""

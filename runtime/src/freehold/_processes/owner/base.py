@@ -204,8 +204,10 @@ class CoreBase:
 
     def _on_deadline(self) -> None:
         self._timer = None
-        self.owner.on_deadline(time.monotonic())
-        self.carry_out()
+        try:
+            self.owner.on_deadline(time.monotonic())
+        finally:
+            self.carry_out()
 
     def _on_tick(self) -> None:
         table = self.owner.table
@@ -337,7 +339,7 @@ class CoreBase:
                 if waiter.remaining <= 0:
                     waiter.is_done = True
                 outbox = self.owner.outbox
-                if outbox.messages or outbox.woken:
+                if outbox.messages or outbox.woken or outbox.has_deadline:
                     self.carry_out()
             if waiter.is_done:
                 return True

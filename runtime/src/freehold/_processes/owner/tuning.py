@@ -28,7 +28,7 @@ class Tuning:
         """Change what the user has not changed from the interpreter's defaults."""
         self._thresholds = gc.get_threshold()
         self._interval = sys.getswitchinterval()
-        if gc.isenabled() and self._thresholds[0] < GC_THRESHOLDS[0]:
+        if gc.isenabled() and 0 < self._thresholds[0] < GC_THRESHOLDS[0]:  # 0: collection is off
             gc.set_threshold(*GC_THRESHOLDS)
         self.set_interval(SWITCH_INTERVAL_S)
 
