@@ -36,14 +36,16 @@ def plain(part: Part) -> Steps:
 # ---- a node's death ------------------------------------------------------------------------------
 
 
-def on_the_other_node(part: Part, max_retries: int = 3) -> Steps:
-    """The driver has a value that is stored on the other node, and a CPU is free here again."""
+def lost_with_its_node(part: Part, max_retries: int = 3) -> Steps:
+    """A value that was stored on the other node, which is dead; a CPU is free here again."""
     busy = part.submit("pause")
     yield ("sleep", 0.05)
     value = part.submit("stored", max_retries=max_retries)
     yield from part.get(value)
     yield from part.get(busy)
     assert part.world.ran["stored"][-1].node == NODES[1]
+    part.world.kill_node(part.world.nodes[NODES[1]])
+    yield ("sleep", 0.1)
     return value
 
 
@@ -51,9 +53,7 @@ def test_a_value_lost_with_its_node_is_made_again() -> None:
     """Its task is executed again as soon as somebody wants it."""
 
     def driver(part: Part) -> Steps:
-        value = yield from on_the_other_node(part)
-        part.world.kill_node(part.world.nodes[NODES[1]])
-        yield ("sleep", 0.1)
+        value = yield from lost_with_its_node(part)
         assert len(part.world.ran["stored"]) == 1
         yield from part.get(value)
         return []
@@ -67,9 +67,7 @@ def test_a_task_that_may_run_once_is_not_executed_for_its_lost_value() -> None:
     """`max_retries=0` says that its effects must not come twice: the value stays lost."""
 
     def driver(part: Part) -> Steps:
-        value = yield from on_the_other_node(part, max_retries=0)
-        part.world.kill_node(part.world.nodes[NODES[1]])
-        yield ("sleep", 0.1)
+        value = yield from lost_with_its_node(part, max_retries=0)
         error = yield from part.failure(value)
         assert error == "ObjectReconstructionFailedError"
         return []
@@ -87,9 +85,7 @@ def test_a_task_waits_for_a_lost_argument_to_be_made_again() -> None:
         return [([], False)]
 
     def driver(part: Part) -> Steps:
-        value = yield from on_the_other_node(part)
-        part.world.kill_node(part.world.nodes[NODES[1]])
-        yield ("sleep", 0.1)
+        value = yield from lost_with_its_node(part)
         used = part.submit("user", args=[value])
         yield from part.get(used)
         return []

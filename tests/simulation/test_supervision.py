@@ -7,7 +7,7 @@ output that is not needed any more ends is tested by each of them.
 from __future__ import annotations
 
 from tests.simulation.runner import Steps
-from tests.simulation.scenario import Part, Scenario
+from tests.simulation.scenario import Body, Part, Scenario
 
 
 def pause(part: Part) -> Steps:
@@ -37,18 +37,27 @@ def passer_above(part: Part) -> Steps:
     return [(inside, False)]
 
 
-def test_what_a_dead_worker_owned_is_made_again_by_its_tasks_owner() -> None:
-    """The caller of a task whose result it has let go of executes it again for a child of it."""
+def wants_it_after(first: str, *killed: str) -> Body:
+    """A driver that is handed `maker`'s child by the task `first`, whose reference it drops, and
+    gets it when the workers that ran `killed` are dead."""
 
     def driver(part: Part) -> Steps:
-        made = part.submit("maker")
-        (child,) = yield from part.get(made)
-        del made
+        handed = part.submit(first)
+        (child,) = yield from part.get(handed)
+        del handed
         yield ("sleep", 0.1)
-        part.kill("maker")
+        for name in killed:
+            part.kill(name)
         yield from part.get(child)
         return []
 
+    return driver
+
+
+def test_what_a_dead_worker_owned_is_made_again_by_its_tasks_owner() -> None:
+    """The caller of a task whose result it has let go of executes it again for a child of it."""
+
+    driver = wants_it_after("maker", "maker")
     world = Scenario(driver, maker, pause)
     world.run()
     assert len(world.ran["maker"]) == 2
@@ -78,16 +87,7 @@ def test_what_a_grandchild_owned_is_made_again_though_both_workers_between_are_d
     own spec to be kept.
     """
 
-    def driver(part: Part) -> Steps:
-        passed = part.submit("passer")
-        (child,) = yield from part.get(passed)
-        del passed
-        yield ("sleep", 0.1)
-        part.kill("passer")
-        part.kill("maker")
-        yield from part.get(child)
-        return []
-
+    driver = wants_it_after("passer", "passer", "maker")
     world = Scenario(driver, passer, maker, pause)
     world.run()
     assert len(world.ran["passer"]) == len(world.ran["maker"]) == 2
@@ -96,16 +96,7 @@ def test_what_a_grandchild_owned_is_made_again_though_both_workers_between_are_d
 def test_what_is_wanted_is_passed_on_over_three_generations() -> None:
     """Each replay tells the child that leads to what is wanted, and only the last one makes it."""
 
-    def driver(part: Part) -> Steps:
-        passed = part.submit("passer_above")
-        (child,) = yield from part.get(passed)
-        del passed
-        yield ("sleep", 0.1)
-        for name in ("passer_above", "passer", "maker"):
-            part.kill(name)
-        yield from part.get(child)
-        return []
-
+    driver = wants_it_after("passer_above", "passer_above", "passer", "maker")
     world = Scenario(driver, passer_above, passer, maker, pause)
     world.run()
     assert {name: len(addresses) for name, addresses in world.ran.items() if name != "pause"} == {
@@ -121,15 +112,7 @@ def test_the_nearest_supervisor_that_lives_may_execute_the_task_itself() -> None
     It may be leased to itself for that: then what others ask it for is what it makes now.
     """
 
-    def driver(part: Part) -> Steps:
-        passed = part.submit("passer")
-        (child,) = yield from part.get(passed)
-        del passed
-        yield ("sleep", 0.1)
-        part.kill("maker")
-        yield from part.get(child)
-        return []
-
+    driver = wants_it_after("passer", "maker")
     world = Scenario(driver, passer, maker, pause, cpus=(1, 0))
     world.run()
     assert len(world.ran["passer"]) == 1

@@ -94,6 +94,10 @@ class ObjectUnreachableError(ObjectLostError):
     )
 
 
+_HANDLE = "ffffffff"
+"""How the id of an actor's handle ends (`ids.ACTOR_HANDLE_INDEX`)."""
+
+
 class StaleReferenceError(ObjectLostError):
     """The reference is of a cluster that has ended. Of this one's lost objects: the other
     classes.
@@ -104,7 +108,7 @@ class StaleReferenceError(ObjectLostError):
 
     def _message(self) -> str:
         now = f"this is {self.current}" if self.current != "none" else "there is none now"
-        is_actor = self.object_id.endswith("ffffffff")
+        is_actor = self.object_id.endswith(_HANDLE)
         what, again = ("actor", "create") if is_actor else ("object", "put or compute")
         return (
             f"{what} {self.object_id} is of cluster {self.cluster}, which is gone ({now}); "

@@ -59,7 +59,6 @@ class Connection:
         "_buffer_bytes",
         "_filled",
         "_is_mute",
-        "_is_stranger",
         "_is_writing",
         "_on_closed",
         "_on_dropped",
@@ -94,7 +93,6 @@ class Connection:
         self._on_dropped = on_dropped or _tell_dropped
         self._outbox: list[Message] = []
         self._backlog: deque[memoryview] = deque()
-        self._is_stranger = is_stranger
         self._buffer_bytes = _STRANGER_BYTES if is_stranger else _FIRST_RECEIVE_BYTES
         self._buffer = bytearray(self._buffer_bytes)
         self._filled = 0
@@ -250,7 +248,7 @@ class Connection:
             self.close("" if not self._filled else "the peer closed in the middle of a frame")
             return False
         self._filled += count
-        if self._filled == len(self._buffer) and not self._is_stranger:
+        if self._filled == len(self._buffer) and self.largest_frame == FRAME_BYTES:
             # It has more to say than fits: `_parse` makes room for it.
             self._buffer_bytes = min(self._buffer_bytes * 4, _RECEIVE_BYTES)
         try:
@@ -281,7 +279,6 @@ class Connection:
     def welcome(self, on_messages: Receiver) -> None:
         """The peer has introduced itself: it may say what it likes from now on."""
         self._on_messages = on_messages
-        self._is_stranger = False
         self._buffer_bytes = _FIRST_RECEIVE_BYTES
         self.largest_frame = FRAME_BYTES
 

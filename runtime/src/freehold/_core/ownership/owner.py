@@ -440,12 +440,13 @@ class Owner:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
-        soonest = self.leasing.sweep_at
-        for machine in (self.borrowing, self.actors, self.supervision):
-            at = machine.next_deadline()
-            if at is not None and (soonest is None or at < soonest):
-                soonest = at
-        return soonest
+        late = (
+            self.borrowing.next_deadline(),
+            self.actors.next_deadline(),
+            self.leasing.sweep_at,
+            self.supervision.next_deadline(),
+        )
+        return min((at for at in late if at is not None), default=None)
 
     def on_deadline(self, now: float) -> None:
         """Graces and idle times that are over."""

@@ -21,8 +21,7 @@ PRESTART_LIMIT = 4
 
 SPARE_LIMIT = 8
 """Idle workers up to which one is forked in the place of an actor's: a burst of actors comes back
-soon or not at all, and those not used within `idle_worker_s` go. With 16 the node process kept a
-quarter more memory after a hundred actors, with 8 an eighth."""
+soon or not at all, and those not used within `idle_worker_s` go. Each is a process of 6 MB."""
 
 ASK_AGAIN_S = 1.0
 """While someone waits, holders of leases are reminded this often; so long they keep it in mind."""

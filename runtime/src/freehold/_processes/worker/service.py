@@ -311,9 +311,9 @@ class WorkerService:
         execution = Execution.of(core, source, message)
         place = (source, message.key)
         self._running[place] = execution
-        if self._cancelled_early and place in self._cancelled_early:
+        if place in self._cancelled_early:
             execution.context.is_cancelled = True
-        timer = self._arm_timeout(execution) if message.options is not None else None
+        timer = self._arm_timeout(execution)
         if core.owner.origins.wants:
             execution.begin_wanted()
         answer: Any
@@ -409,7 +409,7 @@ class WorkerService:
         execution = Execution.of(self.core, source, message)
         place = (source, message.key)
         self._running[place] = execution
-        timer = self._arm_timeout(execution) if message.options is not None else None
+        timer = self._arm_timeout(execution)
         answer: Any
         token = self.core.current.set(execution.context)
         try:
