@@ -67,9 +67,9 @@ fmt: $(STAMP)  ## format, and fix what lint can fix
 lock:  ## pin the newest allowed packages into requirements.lock (needs a package index)
 	"$(PYTHON)" -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	{ echo "# Made by \`make lock\` from pyproject.toml: base, data, dev and the build backend, for Linux x86_64, CPython >= 3.11."; \
+	{ echo "# Made by \`make lock\` from pyproject.toml: base, data, kubernetes, operator, dev and the build backend, for Linux x86_64, CPython >= 3.11."; \
 	  .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --extra data --extra dev $(LOCK_ARGS) pyproject.toml | sed -E 's/ ; .* \\$$/ \\/'; } > requirements.lock.new
+	    --extra data --extra kubernetes --extra operator --extra dev $(LOCK_ARGS) pyproject.toml | sed -E 's/ ; .* \\$$/ \\/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock
 
