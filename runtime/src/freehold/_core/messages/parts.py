@@ -191,3 +191,13 @@ class NodeInfo(Plain):
     store_total_bytes: int = 0
     store_touched_free_bytes: int = 0
     store_pinned_bytes: int = 0
+    host: str = ""
+    """Where other machines reach its peer plane; empty if it is on this machine alone."""
+    port: int = 0
+    name: str = ""
+    """What its starter called it, for people: on Kubernetes the pod's name."""
+    labels: dict[str, str] = {}
+    state: str = "alive"
+    """"alive", "draining", "drained" or "dead"."""
+    reason: str = ""
+    """Why it is draining or died."""
