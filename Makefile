@@ -18,7 +18,7 @@ SOURCES := $(wildcard runtime/src operator/src)
 CODE := $(SOURCES) $(wildcard tests examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
 
-.PHONY: help venv demo test check sim bench fmt lock clean
+.PHONY: help venv demo test check sim bench proto fmt lock clean
 
 help:  ## explain the targets (the default)
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +58,9 @@ sim: $(STAMP)  ## the simulation with more seeds (FREEHOLD_SIM_SEEDS=1000)
 
 bench: $(STAMP)  ## measure side by side with Ray (in an environment of its own); fails when a bar is missed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+proto: $(STAMP)  ## make the Python code of runtime/proto again
+	$(BIN)/python runtime/proto/generate.py
 
 fmt: $(STAMP)  ## format, and fix what lint can fix
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""The operator: runs clusters and jobs on Kubernetes; never imports `freehold`."""
