@@ -216,7 +216,7 @@ def init(
 
 def _start(request: DriverRequest, env: RuntimeEnv | None) -> None:
     global _ends_at_exit
-    from freehold._processes.driver import start_driver
+    from freehold._processes.driver.service import start_driver
 
     core = start_driver(request)
     state.set_core(core)

@@ -152,3 +152,12 @@ CLOCK_SKEW_S = 300.0
 
 CALL_S = 10.0
 """A call to the control service is given up after this."""
+
+HEALTH_CONNECTIONS = 32
+"""Connections to the health port at once; past it the oldest gives way."""
+
+HEALTH_REQUEST_BYTES = 8 << 10
+"""Largest head of a request there."""
+
+HEALTH_S = 5.0
+"""A request there is made and answered within this."""

@@ -47,6 +47,7 @@ from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
 
 if TYPE_CHECKING:
+    from freehold._io.health import HealthServer
     from freehold._processes.node.network import Network
 
 END_S = 3.0
@@ -75,6 +76,7 @@ class NodeManager:
         self.start = start
         self.session = session
         self.network = network
+        self.health: HealthServer | None = None
         self.is_first = start.is_first
         self.head = start.head or (node if self.is_first else "")
         """The node that the control service lives on; "" until a network's has told."""
@@ -92,6 +94,7 @@ class NodeManager:
         """What all other processes get: who only reads cannot write by mistake."""
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
+        self.is_fenced = False
         self.on_joined: Callable[[], None] | None = None
         """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
@@ -162,13 +165,13 @@ class NodeManager:
         """Listen, join the cluster, start the first workers."""
         self.hub.peers.listen(self.hub.address)
         joined = m.NodeJoined(self._info())
+        if self.network is not None:
+            self.network.begin(self, joined)
         if self.control is not None:
             to_node = LocalLink(self.reactor, self.from_control)
             self.control.join(joined, to_node.send)
         elif self.network is None:
             self.hub.peers.connect(Address(self.head, 0)).send(joined)
-        if self.network is not None:
-            self.network.begin(self, joined)
         self._view[self.hub.node] = joined.info
         self.leases.handle(sched.NodeStarted())
 
@@ -197,6 +200,8 @@ class NodeManager:
         self.children.wait_for(pids, deadline)
         if self.network is not None:
             self.network.close(self._end_reason)
+        if self.health is not None:
+            self.health.close()
         if self.control is not None:
             self.control.close()
         self.hub.peers.close()
@@ -397,8 +402,12 @@ class NodeManager:
         self.control.handle(self.hub.node, message)
 
     def fenced(self, reason: str) -> None:
-        """The control service will not hear of this node under its incarnation any more."""
-        self.end(f"the control service refused it: {reason}")
+        """The control service will not hear of this node under its incarnation any more: all that
+        runs here ends, and the process begins anew as another incarnation of this machine's node
+        (`run`). One that belongs to a driver ends with it: the driver was declared dead, too.
+        """
+        self.is_fenced = True
+        self.end(f"the cluster has declared it dead: {reason}")
 
     def from_control(self, message: m.Message) -> None:
         """The control service said something."""
