@@ -1,7 +1,7 @@
 """`init` and `shutdown`: the cluster of this driver.
 
 `init` checks its arguments and hands what they come to, a `DriverRequest`, to
-`_processes.driver.start_driver`, which starts the node process and gives the core.
+`_processes.driver.service.start_driver`, which starts the node process and gives the core.
 """
 
 from __future__ import annotations

@@ -110,6 +110,10 @@ KEEPALIVE_TIMEOUT_S = 2.0
 HEARTBEAT_S = 2.0
 """A node that has said nothing for this long says that it lives; far below `FENCE_S`."""
 
+STREAM_SILENCE_S = 6.0
+"""A node's stream on which nothing came for this long is cut, by either end, and made again: each
+says something every two or three seconds. gRPC's own pings do not notice a process that hangs."""
+
 CONFIRM_S = 1.0
 """What was taken of a node's stream is confirmed within this, if nothing else is sent before."""
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from freehold._core import messages as m
-from freehold._core.limits import DEAD_SHOWN_S, DEATH_SILENCE_S
+from freehold._core.limits import DEAD_SHOWN_S, DEATH_SILENCE_S, STREAM_SILENCE_S
 from freehold._core.resources import UNIT, to_floats
 from freehold._io import clock
 from freehold._io.certificates import Identity
@@ -164,8 +164,13 @@ class ControlDesk:
     def _look_for_silence(self) -> None:
         self._reactor.call_later(_LOOK_S, self._look_for_silence)
         latest = clock.now() - DEATH_SILENCE_S
-        for node in [node for node, heard_at in self._heard_at.items() if heard_at < latest]:
-            self._lose(node, f"it was silent for {DEATH_SILENCE_S:g} s")
+        for node, heard_at in list(self._heard_at.items()):
+            if heard_at < latest:
+                self._lose(node, f"it was silent for {DEATH_SILENCE_S:g} s")
+            elif heard_at < clock.now() - STREAM_SILENCE_S:
+                session = self.streams.get(node)
+                if session is not None:
+                    session.cut()  # it may come back by another stream
 
     def _lose(self, node: str, reason: str) -> None:
         self._heard_at.pop(node, None)
