@@ -28,9 +28,10 @@ Send = Callable[[m.Message], None]
 class NodeLink:
     """The way to one node manager, and the watch over its process."""
 
-    def __init__(self, info: m.NodeInfo, send: Send) -> None:
+    def __init__(self, info: m.NodeInfo, send: Send, is_remote: bool) -> None:
         self.info = info
         self.send = send
+        self.is_remote = is_remote
         self.pidfd = -1
         self.is_connected = True
 
@@ -69,7 +70,7 @@ class ControlService:
         Of a remote one the process cannot be watched: whoever has its stream says `lose`.
         """
         info = message.info
-        link = NodeLink(info, send)
+        link = NodeLink(info, send, is_remote)
         old = self._links.get(info.node)
         if old is not None:
             self._unwatch(old)
@@ -92,8 +93,8 @@ class ControlService:
     def disconnected(self, node: str) -> None:
         """A node manager's connection ended; it is dead when its process is, or stays silent."""
         link = self._links.get(node)
-        if link is None:
-            return
+        if link is None or link.is_remote:
+            return  # of a remote one it was only a connection of the peer plane
         link.is_connected = False
         if link.pidfd < 0:
             self._lost(link, "its connection ended and its process is gone")
