@@ -42,6 +42,15 @@ def ask(port: int, text: str) -> tuple[str, str]:
     return head.partition("\r\n")[0], body
 
 
+def is_broken(sock: socket.socket) -> bool:
+    """Whether somebody hung up, while it goes on to talk."""
+    try:
+        sock.sendall(b"x" * 4096)
+    except ConnectionError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     ("request_line", "status", "body"),
     [
@@ -69,10 +78,7 @@ def test_who_says_nothing_or_too_much_is_hung_up_on(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 10) as silent:
         assert silent.recv(1) == b""
     with socket.create_connection(("127.0.0.1", port), 10) as endless:
-        with pytest.raises(ConnectionError):
-            for _ in range(1000):
-                endless.sendall(b"x" * 4096)
-            eventually(lambda: endless.sendall(b"x"))
+        eventually(lambda: is_broken(endless))
 
 
 def test_many_connections_do_not_keep_a_probe_out(port: int) -> None:
