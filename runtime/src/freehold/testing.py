@@ -72,6 +72,7 @@ class LocalCluster:
         num_cpus: CPUs of each node, or one number a node. Without the setting `memory` each has its
             part of the machine's memory beyond all the stores.
         resources: custom resources of each node, as a list with one dict a node.
+        labels: the same for labels.
         namespace: of named actors.
         settings: any other setting of a node (`freehold settings`).
 
@@ -89,6 +90,7 @@ class LocalCluster:
         *,
         num_cpus: float | Sequence[float] = 2,
         resources: Sequence[dict[str, float]] | None = None,
+        labels: Sequence[dict[str, str]] | None = None,
         namespace: str = "",
         **settings: Any,
     ) -> None:
@@ -98,8 +100,9 @@ class LocalCluster:
             raise RuntimeError("freehold is initialized already; call shutdown() first")
         cpus = list(num_cpus) if isinstance(num_cpus, Sequence) else [num_cpus] * nodes
         given = list(resources) if resources is not None else [{}] * nodes
-        if len(cpus) != nodes or len(given) != nodes:
-            raise ValueError(f"num_cpus and resources need {nodes} entries, one a node")
+        named = list(labels) if labels is not None else [{}] * nodes
+        if not len(cpus) == len(given) == len(named) == nodes:
+            raise ValueError(f"num_cpus, resources and labels need {nodes} entries, one a node")
         self._namespace = namespace or f"job-{os.urandom(6).hex()}"
         self._settings = settings
         if settings.get("memory") is None:
@@ -107,16 +110,23 @@ class LocalCluster:
         self.nodes: list[NodeProcess] = []
         """The node processes; a killed one stays in the list."""
         try:
-            for node_cpus, node_resources in zip(cpus, given, strict=True):
-                self._start(node_cpus, node_resources)
+            for node_cpus, node_resources, node_labels in zip(cpus, given, named, strict=True):
+                self._start(node_cpus, node_resources, node_labels)
             self._attach()
             self._await_view(nodes)
         except BaseException:
             self.shutdown()
             raise
 
-    def _start(self, num_cpus: float, resources: dict[str, float]) -> NodeProcess:
-        values = {"num_cpus": num_cpus, "resources": resources, **self._settings}
+    def _start(
+        self, num_cpus: float, resources: dict[str, float], labels: dict[str, str]
+    ) -> NodeProcess:
+        values = {
+            "num_cpus": num_cpus,
+            "resources": resources,
+            "labels": labels,
+            **self._settings,
+        }
         first = self.nodes[0] if self.nodes else None
         node = start_node(
             resolve_settings(values),
@@ -135,11 +145,15 @@ class LocalCluster:
         state.set_core(self._core)
 
     def add_node(
-        self, *, num_cpus: float = 2, resources: dict[str, float] | None = None
+        self,
+        *,
+        num_cpus: float = 2,
+        resources: dict[str, float] | None = None,
+        labels: dict[str, str] | None = None,
     ) -> NodeProcess:
         """Start one more node and wait until the cluster knows it."""
         known = sum(node.is_alive for node in self._core.nodes())
-        node = self._start(num_cpus, resources or {})
+        node = self._start(num_cpus, resources or {}, labels or {})
         self._await_view(known + 1)
         return node
 

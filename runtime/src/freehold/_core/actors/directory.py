@@ -53,7 +53,6 @@ from freehold._core.messages import (
     ReleaseActor,
     WatchActor,
 )
-from freehold._core.resources import Shape, fits
 
 PENDING = "pending"
 ALIVE = "alive"
@@ -119,6 +118,7 @@ class Row:
             b"",
             self.cause,
             placing_shape(self.spec) if self.state in (PENDING, RESTARTING) else (),
+            self.spec.where,
         )
 
 
@@ -430,10 +430,11 @@ info=None))]
         del self._rooms[room.node]
         self._lost[room.node] = (room, self._now + REPLACEMENT_S)
 
-    def _may_come(self, shape: Shape) -> bool:
-        """Whether a node died lately that fits the shape: another may take its place."""
+    def _may_come(self, spec: ActorSpec) -> bool:
+        """Whether a node died lately that fits the actor: another may take its place."""
         self._lost = {node: lost for node, lost in self._lost.items() if lost[1] > self._now}
-        return any(fits(shape, room.total) for room, _ in self._lost.values())
+        shape = placing_shape(spec)
+        return any(room.may_run(shape, spec.where) for room, _ in self._lost.values())
 
     def _leave_node(self, row: Row) -> None:
         row.placed_on = ""
@@ -454,10 +455,10 @@ info=None))]
         room = None
         if row.not_before <= self._now:
             near = spec.owner.address.node
-            room = pick_room(shape, near, self._rooms.values(), row.refused_by)
+            room = pick_room(shape, near, self._rooms.values(), row.refused_by, spec.where)
             is_infeasible = room is None and self._rooms and not row.refused_by
-            if is_infeasible and not self._may_come(shape):
-                reason = why_infeasible(shape, list(self._rooms.values()))
+            if is_infeasible and not self._may_come(spec):
+                reason = why_infeasible(shape, self._rooms.values(), spec.where)
                 self._die(row, reason, is_infeasible=True)
                 return
         if room is None:

@@ -34,6 +34,10 @@ DEAD_NODES = 1_000
 """Dead nodes remembered for queries and refusals; the first to die is forgotten first."""
 
 
+_REPORTED = tuple(name for name in NodeReported.__struct_fields__ if name != "node")
+"""What a report says anew of a node; `NodeInfo` has fields of the same names."""
+
+
 class _Target:
     """What a living node has been told."""
 
@@ -143,24 +147,9 @@ class Membership:
         if known is None or not known.is_alive:
             self._ignored += 1
             return
-        if (
-            known.available == event.available
-            and known.queued == event.queued
-            and known.store_bytes == event.store_bytes
-            and known.store_touched_free_bytes == event.store_touched_free_bytes
-            and known.store_pinned_bytes == event.store_pinned_bytes
-        ):
-            return
-        self._set(
-            msgspec.structs.replace(
-                known,
-                available=event.available,
-                queued=event.queued,
-                store_bytes=event.store_bytes,
-                store_touched_free_bytes=event.store_touched_free_bytes,
-                store_pinned_bytes=event.store_pinned_bytes,
-            )
-        )
+        news = msgspec.structs.replace(known, **{name: getattr(event, name) for name in _REPORTED})
+        if news != known:
+            self._set(news)
 
     def _lost(self, event: ev.NodeLost) -> None:
         known = self._nodes.get(event.node)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from freehold._core.ids import Address
-from freehold._core.messages.parts import ActorInfo, ActorSpec, ExitCause, Message, NodeInfo
+from freehold._core.messages.parts import (
+    ActorInfo,
+    ActorSpec,
+    ExitCause,
+    Message,
+    NodeInfo,
+    ShapeDemand,
+)
 
 # ---- anyone ↔ control service (through the node manager) ----------------------------------
 
@@ -118,6 +125,10 @@ class NodeReported(Message, tag=121):
     store_bytes: int = 0
     store_touched_free_bytes: int = 0
     store_pinned_bytes: int = 0
+    demand: list[ShapeDemand] = []
+    idle_s: float = 0.0
+    actors: int = 0
+    drivers: int = 0
 
 
 class ClusterView(Message, tag=122):

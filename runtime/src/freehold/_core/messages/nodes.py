@@ -5,6 +5,7 @@ from __future__ import annotations
 from freehold._core.ids import Address
 from freehold._core.messages.parts import ExitCause, Message, NodeInfo
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 # ---- process ↔ node manager ------------------------------------------------------------------
 
@@ -34,7 +35,8 @@ class LeaseDemand(Message, tag=42):
     """How many leases of a shape the owner has ever wanted (absolute), and its backlog.
 
     The node manager grants while it has granted fewer than `wanted`. Lowering `wanted` to what was
-    granted takes the rest back. Saying it twice does no harm.
+    granted takes the rest back. Saying it twice does no harm. `is_near`: the tasks' arguments are
+    on the node asked, so that it had better serve even if others are used less.
     """
 
     key: int
@@ -43,6 +45,8 @@ class LeaseDemand(Message, tag=42):
     wanted: int
     backlog: int
     spilled: bool = False
+    where: Where | None = None
+    is_near: bool = False
 
 
 class LeaseGranted(Message, tag=43):
@@ -147,6 +151,7 @@ class Explain(Message, tag=55):
 
     request: int
     shape: Shape
+    where: Where | None = None
 
 
 class Explained(Message, tag=56):

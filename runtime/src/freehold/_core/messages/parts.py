@@ -6,6 +6,7 @@ import msgspec
 
 from freehold._core.ids import Address, Location
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):
@@ -155,6 +156,7 @@ class ActorSpec(Plain):
     nested: Refs | None = None
     get_if_exists: bool = False
     placement_shape: Shape | None = None
+    where: Where | None = None
 
 
 class ActorInfo(Plain):
@@ -172,6 +174,33 @@ class ActorInfo(Plain):
     """How its process ended, if that is why it is away or dead."""
     shape: Shape = ()
     """What a node must have for it, while it waits for one; empty otherwise."""
+    where: Where | None = None
+
+
+class ShapeDemand(Plain):
+    """Work of one shape and placement at one node.
+
+    `queued` counts tasks and actors that nothing runs yet, the owners' backlog too; `running` the
+    leases and actors there are; `oldest_s` is how long the first of the queued has waited.
+    """
+
+    shape: Shape
+    where: Where | None
+    queued: int
+    running: int
+    oldest_s: float = 0.0
+
+
+class NodeGroup(FrozenPlain, frozen=True):
+    """A kind of node that could be added: the largest there can be, and its labels.
+
+    On Kubernetes these are the worker groups that the operator may scale up.
+    """
+
+    name: str
+    total: dict[str, int]
+    labels: dict[str, str] = {}
+    most: int = 0
 
 
 class NodeInfo(Plain):
@@ -201,3 +230,8 @@ class NodeInfo(Plain):
     """"alive", "draining", "drained" or "dead"."""
     reason: str = ""
     """Why it is draining or died."""
+    demand: list[ShapeDemand] = []
+    idle_s: float = 0.0
+    """For how long it has had no lease, actor, driver or primary copy when it last said so."""
+    actors: int = 0
+    drivers: int = 0

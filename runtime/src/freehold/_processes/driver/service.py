@@ -42,6 +42,10 @@ class InitRequest(Protocol):
         """Of named actors."""
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Of the node that is started."""
+
+    @property
     def log_to_driver(self) -> bool:
         """Whether to print what workers write."""
 
@@ -123,6 +127,8 @@ def given_settings(request: InitRequest) -> dict[str, Any]:
         arguments["resources"] = amounts
     if request.object_store_memory is not None:
         arguments["object_store_memory"] = request.object_store_memory
+    if request.labels:
+        arguments["labels"] = request.labels
     if not request.log_to_driver:
         arguments["log_to_driver"] = False
     for name in sorted(arguments.keys() & request.system_config.keys()):

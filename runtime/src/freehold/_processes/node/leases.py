@@ -14,7 +14,7 @@ from freehold._io.zygote_protocol import WorkerStart
 from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import LocalProcess
-from freehold._processes.node.settings import scheduler_settings
+from freehold._processes.node.settings import node_labels, scheduler_settings
 
 STORE_REPORT_S = 0.25
 """How often the store's use is reported at the most, while nothing else changes."""
@@ -37,10 +37,17 @@ class LeaseDesk:
         """Set by the service; it tells this desk of workers in turn."""
         self.total = total
         self.scheduler = LeaseScheduler(
-            hub.node, total, scheduler_settings(hub.settings), incarnation=hub.incarnation
+            hub.node,
+            total,
+            scheduler_settings(hub.settings),
+            incarnation=hub.incarnation,
+            labels=node_labels(hub.settings, hub.node),
         )
         self._alarm = clock.MachineAlarm(hub.reactor, lambda: self.handle(ev.DeadlineReached()))
         self._told = m.NodeReported(hub.node, dict(total), {})
+        self._scheduled = ev.ReportNode(dict(total), {}, is_idle=True)
+        """The scheduler's part of the last report."""
+        self._idle_since: float | None = clock.now()
         self._is_telling = False
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
@@ -92,6 +99,8 @@ class LeaseDesk:
                 message.wanted,
                 message.backlog,
                 message.spilled,
+                message.where,
+                message.is_near,
             )
         )
 
@@ -107,7 +116,7 @@ class LeaseDesk:
             self.handle(ev.OwningChanged(source.process, message.is_owning))
 
     def _on_explain(self, source: Address, message: m.Explain) -> None:
-        lines = self.scheduler.explain(message.shape)
+        lines = self.scheduler.explain(message.shape, message.where)
         self._hub.send(source, m.Explained(message.request, lines))
 
     def _on_actor_started(self, source: Address, message: m.ActorStarted) -> None:
@@ -127,7 +136,11 @@ class LeaseDesk:
     def _on_place(self, source: Address, message: m.PlaceActor) -> None:
         spec = message.spec
         self._specs[spec.actor, message.restart] = spec
-        self.handle(ev.ActorPlacementRequested(spec.actor, message.restart, spec.shape, spec.env))
+        self.handle(
+            ev.ActorPlacementRequested(
+                spec.actor, message.restart, spec.shape, spec.env, spec.where
+            )
+        )
 
     def _on_unplace(self, source: Address, message: m.UnplaceActor) -> None:
         self._specs.pop((message.actor, message.restart), None)
@@ -239,6 +252,16 @@ class LeaseDesk:
 
     def _report(self, effect: ev.ReportNode) -> None:
         use = self._store_use()
+        drivers = len(self._hub.processes.drivers())
+        # Copies of others' objects and empty slabs are nothing that its end would lose.
+        is_idle = effect.is_idle and not drivers and not use.primary_bytes
+        now = clock.now()
+        if not is_idle:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        idle_s = now - self._idle_since if self._idle_since is not None else 0.0
+        self._scheduled = effect
         self._told = m.NodeReported(
             self._hub.node,
             effect.available,
@@ -246,6 +269,10 @@ class LeaseDesk:
             use.in_use_bytes,
             use.touched_free_bytes,
             use.pinned_replica_bytes,
+            effect.demand,
+            idle_s,
+            effect.actors,
+            drivers,
         )
         self._hub.to_control(self._told)
 
@@ -257,10 +284,11 @@ class LeaseDesk:
 
     def _tell_store(self) -> None:
         self._is_telling = False
-        told, use = self._told, self._store_use()
+        told, use, drivers = self._told, self._store_use(), len(self._hub.processes.drivers())
         old = (told.store_bytes, told.store_touched_free_bytes, told.store_pinned_bytes)
-        if old != (use.in_use_bytes, use.touched_free_bytes, use.pinned_replica_bytes):
-            self._report(ev.ReportNode(told.available, told.queued))
+        new = (use.in_use_bytes, use.touched_free_bytes, use.pinned_replica_bytes)
+        if old != new or told.drivers != drivers:
+            self._report(self._scheduled)
 
     def _address(self, number: int) -> Address:
         return Address(self._hub.node, number, self._hub.incarnation)

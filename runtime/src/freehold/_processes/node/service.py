@@ -41,7 +41,12 @@ from freehold._processes.node.links import LocalLink
 from freehold._processes.node.outputs import Outputs
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import ANYONE, LocalProcess
-from freehold._processes.node.settings import arena_bytes, pending_bytes, total_resources
+from freehold._processes.node.settings import (
+    arena_bytes,
+    node_labels,
+    pending_bytes,
+    total_resources,
+)
 from freehold._processes.node.start import NodeStart
 from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
@@ -193,6 +198,8 @@ class NodeManager:
             pid=os.getpid(),
             hostname=os.uname().nodename,
             store_total_bytes=self.arena.size_bytes,
+            name=self.start.settings.node_name or os.uname().nodename,
+            labels=node_labels(self.start.settings, self.hub.node),
         )
 
     # ---- connections -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from freehold._core.limits import LINEAGE_BYTES
 from freehold._core.resources import CPU, GPU, MEMORY, to_units
 from freehold._core.scheduling.events import SchedulerSettings
 from freehold._core.store.events import StoreSettings
+from freehold._core.where import NODE_ID_LABEL, NODE_NAME_LABEL
 from freehold._processes.node.memory import MemoryReader
 
 _ARENA_SHARE = 0.3
@@ -33,6 +34,12 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     resources: dict[str, float] = {}
     """Amounts of custom resources by name, down to fractions of 0.0001."""
+
+    labels: dict[str, str] = {}
+    """Labels of the node by name, for `label_selector`: a zone, a kind of machine."""
+
+    node_name: str = ""
+    """What people call the node; by default the machine's name. On Kubernetes the pod's."""
 
     object_store_memory: int | None = None
     """Bytes of the object store; by default 30 % of RAM or of the cgroup's limit, as tasks need
@@ -161,6 +168,12 @@ def total_resources(settings: NodeSettings) -> dict[str, int]:
         memory = max(0, machine_memory() - arena_bytes(settings))
     amounts = {CPU: cpus, GPU: gpus, MEMORY: memory, **settings.resources}
     return {name: to_units(name, amount) for name, amount in sorted(amounts.items()) if amount}
+
+
+def node_labels(settings: NodeSettings, node: str) -> dict[str, str]:
+    """The node's labels: those it has by itself, and the user's."""
+    own = {NODE_ID_LABEL: node, NODE_NAME_LABEL: settings.node_name or os.uname().nodename}
+    return {**own, **settings.labels}
 
 
 def scheduler_settings(settings: NodeSettings) -> SchedulerSettings:

@@ -60,6 +60,7 @@ class ClusterCore(OwnerCore):
                 request.env,
                 blob,
                 request.get_if_exists,
+                request.where,
             )
             self.owner.actors.create(row, request.options, spec, given, number)
             self.carry_out()
@@ -198,10 +199,10 @@ class ClusterCore(OwnerCore):
         """See `Core.explain`."""
         self._check_known((ref,))
         with self.reactor.lock:
-            lines, shape = explain_here(self.owner, ref)
-        if shape is not None:
-            wanted = shape
-            answer: m.Explained = self.requests.ask(lambda number: m.Explain(number, wanted))
+            lines, wanted = explain_here(self.owner, ref)
+        if wanted is not None:
+            shape, where = wanted
+            answer: m.Explained = self.requests.ask(lambda key: m.Explain(key, shape, where))
             lines += answer.lines
         return "\n".join(lines)
 
