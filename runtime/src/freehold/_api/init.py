@@ -218,9 +218,9 @@ def _start(request: DriverRequest, env: RuntimeEnv | None) -> None:
 
         _ends_at_exit = True
         atexit.register(_end_at_exit)
-    if env:
+    if env or core.job_id != core.cluster:
         try:
-            state.inherit(adopt(core, env))
+            state.inherit(adopt(core, env or RuntimeEnv()))
         except BaseException:
             _stop()
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from freehold._core.ids import Address
-from freehold._core.messages.parts import ExitCause, Message, NodeInfo
+from freehold._core.messages.parts import Environment, ExitCause, Message, NodeInfo
 from freehold._core.resources import Shape
 from freehold._core.where import Where
 
@@ -17,6 +17,7 @@ class Register(Message, tag=40):
     start: int = 0
     is_driver: bool = False
     namespace: str = ""
+    job: str = ""
 
 
 class Registered(Message, tag=41):
@@ -126,6 +127,8 @@ class LogLines(Message, tag=52):
     name: str
     lines: list[str]
     is_error: bool = False
+    driver: Address | None = None
+    """Whose job wrote them; None in a cluster with one driver."""
 
 
 class OwningChanged(Message, tag=53):
@@ -162,12 +165,9 @@ class Explained(Message, tag=56):
 
 
 class PrepareEnv(Message, tag=57):
-    """A runtime environment that leases of this driver will name by its hash."""
+    """A runtime environment that leases will name by its hash; also the answer to `EnvWanted`."""
 
-    env: str
-    env_vars: dict[str, str]
-    working_dir: str = ""
-    paths: list[str] = []
+    environment: Environment
 
 
 class EnvFailed(Message, tag=58):
@@ -200,3 +200,26 @@ class FlushLines(Message, tag=61):
     """
 
     request: int
+
+
+class EnvWanted(Message, tag=170):
+    """Node manager to that of a lease's owner: what is this environment? Answered by `PrepareEnv`,
+    or `EnvFailed` if it is not known there."""
+
+    env: str
+
+
+class PackageWanted(Message, tag=171):
+    """Node manager to node manager: send me a copy of this working directory."""
+
+    package: str
+
+
+class PackagePart(Message, tag=172):
+    """The next bytes of a packed working directory; the last part says so, or has an error."""
+
+    package: str
+    offset: int
+    data: bytes
+    is_last: bool = False
+    error: str = ""

@@ -142,6 +142,25 @@ class ActorOptions(FrozenPlain, frozen=True):
     handle_meta: bytes = b""
 
 
+class Environment(FrozenPlain, frozen=True):
+    """A runtime environment: what tasks see of variables, files and the job that they are of.
+
+    `env` names it, the hash of all the rest. `working_dir` is a folder on the machine where it was
+    prepared; `package` names its content, by which another machine asks for a copy. `paths` are
+    entries for `sys.path` beyond the node's own. `job`, `namespace` and `driver` are empty in a
+    cluster that one driver started for itself.
+    """
+
+    env: str
+    env_vars: dict[str, str]
+    working_dir: str = ""
+    paths: list[str] = []
+    package: str = ""
+    job: str = ""
+    namespace: str = ""
+    driver: Address | None = None
+
+
 class ActorSpec(Plain):
     """Everything needed to make an actor, again if it must be restarted."""
 
@@ -157,6 +176,8 @@ class ActorSpec(Plain):
     get_if_exists: bool = False
     placement_shape: Shape | None = None
     where: Where | None = None
+    environment: Environment | None = None
+    """What `env` names: so that the actor can be made again where nobody else knows it."""
 
 
 class ActorInfo(Plain):

@@ -9,6 +9,7 @@ besides: the gate for signal handlers, the interpreter's settings, the printing 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from freehold._core import messages as m
@@ -160,12 +161,20 @@ def start_driver(request: InitRequest) -> DriverCore:
 
 
 def attach_driver(
-    node: NodeProcess, namespace: str, *, owns_node: bool, shows_logs: bool = True
+    node: NodeProcess,
+    namespace: str,
+    *,
+    owns_node: bool,
+    shows_logs: bool = True,
+    job: str = "",
 ) -> DriverCore:
-    """Be a driver of a running cluster's first node.
+    """Be a driver of a running node.
 
     Args:
         owns_node: whether the node process is to end with this driver.
+        job: this driver's job, in a cluster that has more than one: its tasks run in processes of
+            their own, what they write is shown here alone, and they end with it. Empty in a
+            cluster that is this driver's alone.
         shows_logs: whether to print what workers write.
     """
     core, registered = attach(
@@ -173,11 +182,16 @@ def attach_driver(
         node.cluster,
         node.address,
         SessionFolder(node.sockets, node.node).socket_path,
-        m.Register(os.getpid(), is_driver=True, namespace=namespace),
+        m.Register(os.getpid(), is_driver=True, namespace=namespace, job=job),
         None,
     )
     core.namespace = namespace
-    core.job_id = node.cluster  # as in its workers: a cluster has one driver
+    core.job_id = job or node.cluster  # as in its workers
+    if job:
+        paths = [os.path.abspath(path) for path in sys.path]
+        core.job = m.Environment(
+            "", {}, paths=paths, job=job, namespace=namespace, driver=registered.address
+        )
     core.session_dir = node.sockets
     printer = None
     if shows_logs:

@@ -11,6 +11,7 @@ from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.machine import LeaseScheduler
 from freehold._io import clock
 from freehold._io.zygote_protocol import WorkerStart
+from freehold._processes.node.environments import Environments
 from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import LocalProcess
@@ -35,6 +36,8 @@ class LeaseDesk:
         self._store_use = store_use
         self.pool: WorkerPool
         """Set by the service; it tells this desk of workers in turn."""
+        self.environments: Environments
+        """Set by the service, too."""
         self.total = total
         self.scheduler = LeaseScheduler(
             hub.node,
@@ -90,6 +93,7 @@ class LeaseDesk:
     # ---- messages --------------------------------------------------------------------------------
 
     def _on_demand(self, source: Address, message: m.LeaseDemand) -> None:
+        self.environments.want(message.env, source.node)
         self.handle(
             ev.DemandChanged(
                 source,
@@ -136,6 +140,8 @@ class LeaseDesk:
     def _on_place(self, source: Address, message: m.PlaceActor) -> None:
         spec = message.spec
         self._specs[spec.actor, message.restart] = spec
+        if spec.environment is not None:
+            self.environments.prepare(spec.environment, spec.owner.address.node)
         self.handle(
             ev.ActorPlacementRequested(
                 spec.actor, message.restart, spec.shape, spec.env, spec.where

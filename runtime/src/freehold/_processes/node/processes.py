@@ -98,6 +98,10 @@ class ProcessTable:
         """The drivers that are attached."""
         return [process for process in self.by_number.values() if process.is_driver]
 
+    def environments(self) -> set[str]:
+        """Those that a worker runs in, or is being started in."""
+        return {process.env for process in self.by_start.values()}
+
     def registered(self) -> list[LocalProcess]:
         """All processes that can be spoken to."""
         return [process for process in self.by_number.values() if process.is_registered]

@@ -94,13 +94,15 @@ class NodeManager:
         hub, settings = self.hub, self.start.settings
         remove_path = self.session.path if self.is_first else self.session.node_path
         self.environments = Environments(
-            self.reactor,
-            settings,
+            hub,
             self.start.sys_path,
+            self.session.path,
             remove_path,
             (self._lifeline[0], self._reading_fd),
         )
-        self.outputs = Outputs(self.reactor, self._send_lines, settings.log_bytes_per_s)
+        self.outputs = Outputs(
+            self.reactor, self._send_lines, self.environments.driver_of, settings.log_bytes_per_s
+        )
         template = WorkerStart(
             0,
             hub.cluster,
@@ -119,6 +121,7 @@ class NodeManager:
         self.store.on_change = self.leases.store_changed
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
+        self.leases.environments = self.environments
         self.gathering = EventsGathering(hub, self._other_nodes)
         self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
         self.children = Children(self.reactor, self.pool.reaped)
@@ -135,7 +138,7 @@ class NodeManager:
             **self.transfer.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
-            m.PrepareEnv: self._on_prepare_env,
+            **self.environments.handlers(),
             m.LogLines: self._on_log_lines,
             m.ExitProcess: self._on_leaving,
             m.ShutDown: self._on_shut_down,
@@ -255,7 +258,9 @@ class NodeManager:
         connection.send_with(self._registered(process), [self._reading_fd])
 
     def _registered(self, process: LocalProcess) -> m.Registered:
-        root = root_task_id(self.hub.cluster, process.number) if process.is_driver else b""
+        address = process.address
+        name = f"{address.node}/{address.incarnation}/{address.process}"
+        root = root_task_id(self.hub.cluster, name) if process.is_driver else b""
         return m.Registered(
             process.address,
             self.hub.cluster,
@@ -346,12 +351,15 @@ class NodeManager:
         self.leases.handle(sched.OwnerGone(message.address))
         self.hub.broadcast(message)
         self.store.handle(store.OwnerDied(message.address))
+        self.environments.job_ended(message.address)
+        self.environments.dismiss_unused(self.hub.processes.environments())
 
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
         self._view.pop(message.node, None)
         self.hub.broadcast(message)
         self.last_lines.node_lost(message.node)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
+        self.environments.packages.node_lost(message.node, f"it died: {message.reason}")
         self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
 
@@ -371,6 +379,8 @@ class NodeManager:
     # ---- the control service ---------------------------------------------------------------------
 
     def _pass_on(self, source: Address, message: Any) -> None:
+        if isinstance(message, m.RegisterActor) and message.spec.env:
+            message.spec.environment = self.environments.get(message.spec.env)
         self.hub.to_control(m.FromProcess(source, message))
 
     def _send_to_head(self, message: m.Message) -> None:
@@ -388,8 +398,6 @@ class NodeManager:
         assert self.control is not None
         if isinstance(message, m.NodeJoined):
             self.control.join(message, connection.send)
-            for env in self.environments.known():
-                connection.send(env)
         else:
             self.control.handle(source.node, message)
 
@@ -408,18 +416,19 @@ class NodeManager:
     def _other_nodes(self) -> list[str]:
         return [node for node in self._view if node != self.hub.node]
 
-    # ---- environments and output -----------------------------------------------------------------
-
-    def _on_prepare_env(self, source: Address, message: m.PrepareEnv) -> None:
-        if self.environments.prepare(message) and source.node == self.hub.node:
-            for node in self._other_nodes():
-                self.hub.send(Address(node, 0), message)
+    # ---- output ----------------------------------------------------------------------------------
 
     def _on_log_lines(self, source: Address, message: m.LogLines) -> None:
         self._send_lines(message)
 
     def _send_lines(self, lines: m.LogLines) -> None:
         if not self.start.settings.log_to_driver:
+            return
+        driver = lines.driver
+        if driver is not None:
+            self.hub.send(
+                driver if driver.node == self.hub.node else Address(driver.node, 0), lines
+            )
             return
         if not self.is_first:
             self._send_to_head(lines)

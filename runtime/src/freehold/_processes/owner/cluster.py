@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from freehold._core import messages as m
 from freehold._core.ids import ACTOR_HANDLE_INDEX, child_task_id, object_id
 from freehold._core.interface import ActorRequest, TaskOptions
@@ -31,6 +33,17 @@ class ClusterCore(OwnerCore):
     job_id = ""
     session_dir = ""
     """The cluster's folder on this machine."""
+    job = m.Environment("", {})
+    """What all environments of this process's job have in common."""
+
+    def be_of(self, environment: m.Environment) -> None:
+        """Be part of the job that an environment is of."""
+        if environment.job:
+            self.job = msgspec.structs.replace(
+                environment, env="", env_vars={}, working_dir="", package=""
+            )
+            self.job_id = environment.job
+            self.namespace = environment.namespace
 
     # ---- actors ------------------------------------------------------------------------------
 
