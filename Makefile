@@ -56,14 +56,14 @@ check: $(STAMP)  ## format, lint, types and layers; runs no test
 sim: $(STAMP)  ## the simulation with more seeds (FREEHOLD_SIM_SEEDS=1000)
 	FREEHOLD_SIM_SEEDS=$(FREEHOLD_SIM_SEEDS) $(BIN)/python -m pytest tests/simulation --timeout=7200 $(TEST_ARGS)
 
-api: $(STAMP)  ## run the tests that need a Kubernetes API server; the first run builds one
-	$(BIN)/python -m pytest tests/api --durations=10 --durations-min=1 $(TEST_ARGS)
+api: $(STAMP)  ## run the tests that need a Kubernetes API server, built at first (ONLY=tests/api/test_x.py)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --durations=10 --durations-min=1 $(TEST_ARGS)
 
 api-all: $(STAMP)  ## the same, with every case of what is sampled otherwise
-	$(BIN)/python -m pytest tests/api --api-all --durations=10 --durations-min=1 $(TEST_ARGS)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --api-all --durations=10 --durations-min=1 $(TEST_ARGS)
 
-e2e: $(STAMP)  ## run the tests on a kind cluster, made if need be (E2E_ARGS=--kubeconfig=… for another)
-	$(BIN)/python -m pytest e2e --durations=15 --durations-min=1 $(E2E_ARGS) $(TEST_ARGS)
+e2e: $(STAMP)  ## run the tests on a kind cluster, made at first (ONLY=e2e/test_x.py, E2E_ARGS=--kubeconfig=…)
+	$(BIN)/python -m pytest $(or $(ONLY),e2e) --durations=15 --durations-min=1 $(E2E_ARGS) $(TEST_ARGS)
 
 e2e-down:  ## remove the kind cluster; what was built stays cached
 	e2e/kind/cluster.sh down
