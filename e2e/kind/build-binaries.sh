@@ -25,21 +25,31 @@ modules=(kubernetes etcd kind helm coredns local-path-provisioner)
 
 module_of() { case $1 in kube*) echo kubernetes ;; *) echo "$1" ;; esac }
 
-folder_of() {  # a module's binaries, keyed by all that makes them
-  echo "$cache/binaries/$1-$(key "$here/modules/$1/go.mod" "$here/modules/$1/go.sum" "$here/build-binaries.sh")"
+# A module's binaries, keyed by all that makes them: what it pins, and the commands without their comments.
+folder_of() {
+  local made_by
+  made_by=$({ cat "$here/modules/$1/go.mod" "$here/modules/$1/go.sum"; declare -f compile linker_flags; } | key)
+  echo "$cache/binaries/$1-$made_by"
 }
 
 linker_flags() {  # without these, the programs report no version, and kubeadm refuses to work
-  local v minor
+  local v minor target
   case $1 in
     kubernetes)
       v=$(kubernetes_version) minor=$(cut -d. -f2 <<< "$v")
-      for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+      for target in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         printf ' -X %s.gitVersion=%s -X %s.gitMajor=1 -X %s.gitMinor=%s -X %s.gitTreeState=clean' \
-          "$package" "$v" "$package" "$package" "$minor" "$package"
+          "$target" "$v" "$target" "$target" "$minor" "$target"
       done ;;
     helm) printf ' -X helm.sh/helm/v4/internal/version.version=%s' "$(version helm helm.sh/helm/v4)" ;;
   esac
+}
+
+# compile MODULE FOLDER PACKAGE…: programs into a folder.
+compile() {
+  CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false -ldflags "-s -w$(linker_flags "$1")" -o "$2/" "${@:3}" \
+    < /dev/null >&2 9>&-
+  [ "$1" != etcd ] || mv "$2/server" "$2/etcd"  # the one whose folder is not called like its program
 }
 
 # build MODULE NAME…: into a new folder first, so that an interrupted build leaves nothing that looks whole.
@@ -52,11 +62,10 @@ build() {
   go list -m > /dev/null || die "$(go version) is too old: see the line \`go\` in $PWD/go.mod"
   for name in "$@"; do packages+=("${package[$name]}"); done
   mkdir -p "$folder"
+  rm -rf "$folder"/.new-*  # an interrupted one's: the lock is held
   new=$(mktemp -d "$folder/.new-XXXXXX")
   say "building $* from Go modules"
-  CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false -ldflags "-s -w$(linker_flags "$module")" -o "$new/" \
-    "${packages[@]}" < /dev/null >&2 9>&-
-  [ "$module" != etcd ] || mv "$new/server" "$new/etcd"  # the one whose folder is not called like its program
+  compile "$module" "$new" "${packages[@]}"
   for name in "$@"; do mv "$new/$name" "$folder/$name"; done
   rmdir "$new"
 }

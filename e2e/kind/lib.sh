@@ -7,7 +7,7 @@ cache=${FREEHOLD_E2E_CACHE:-$HOME/.cache/freehold-e2e}
 say() { echo "e2e: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# key FILE…: twelve hex digits that change with the content of any of the files.
+# key [FILE…]: twelve hex digits that change with the content of any of the files, or with what is piped in.
 key() { cat -- "$@" | sha256sum | cut -c1-12; }
 
 # version MODULE REQUIRED: the version that a committed go.mod pins; the only place a version is written down.
