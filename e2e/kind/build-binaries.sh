@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build-binaries.sh api|tools|all|NAME…: build Kubernetes, etcd, CoreDNS, kind and Helm from their Go modules, pinned
+# build-binaries.sh api|tools|node|all|NAME…: build Kubernetes, etcd, CoreDNS, kind and Helm from their Go modules, pinned
 # with checksums in modules/. What was built before is kept. Prints `NAME PATH` per binary; the progress goes to stderr.
 # Where there is no Go, a program of the name on PATH serves as it is.
 set -euo pipefail
@@ -7,6 +7,7 @@ set -euo pipefail
 
 api=(kube-apiserver kube-controller-manager etcd kubectl)  # all that tests/api needs
 tools=(kind kubectl helm)                                  # all that a pulled node image needs
+node=("${api[@]}" kube-scheduler kube-proxy kubelet kubeadm coredns local-path-provisioner)  # what is in a node image
 declare -A package=(
   [kube-apiserver]=k8s.io/kubernetes/cmd/kube-apiserver
   [kube-controller-manager]=k8s.io/kubernetes/cmd/kube-controller-manager
@@ -47,7 +48,7 @@ linker_flags() {  # without these, the programs report no version, and kubeadm r
 
 # compile MODULE FOLDER PACKAGE…: programs into a folder.
 compile() {
-  CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false -ldflags "-s -w$(linker_flags "$1")" -o "$2/" "${@:3}" \
+  CGO_ENABLED=0 gently go build -trimpath -buildvcs=false -ldflags "-s -w$(linker_flags "$1")" -o "$2/" "${@:3}" \
     < /dev/null >&2 9>&-
   [ "$1" != etcd ] || mv "$2/server" "$2/etcd"  # the one whose folder is not called like its program
 }
@@ -75,7 +76,8 @@ for argument in "$@"; do
   case $argument in
     api) names+=("${api[@]}") ;;
     tools) names+=("${tools[@]}") ;;
-    all) names+=("${api[@]}" "${tools[@]}" kube-scheduler kube-proxy kubelet kubeadm coredns local-path-provisioner) ;;
+    node) names+=("${node[@]}") ;;
+    all) names+=("${node[@]}" "${tools[@]}") ;;
     *) [ -n "${package[$argument]:-}" ] || die "no binary is called $argument"; names+=("$argument") ;;
   esac
 done

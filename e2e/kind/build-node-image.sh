@@ -7,7 +7,7 @@ set -euo pipefail
 node=freehold-e2e/node:$(kubernetes_version)-$(key "$here/build-node-image.sh" "$here/base-image.sh" \
   "$here/build-binaries.sh" "$here"/node/* "$here"/modules/*/go.*)
 if [ "${1:-}" = --tag ] || docker image inspect "$node" > /dev/null 2>&1; then echo "$node"; exit; fi
-binaries all
+binaries node
 base=$("$here/base-image.sh")
 locked node-image
 if docker image inspect "$node" > /dev/null 2>&1; then echo "$node"; exit; fi
