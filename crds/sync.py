@@ -1,7 +1,7 @@
 """Carries the CRDs on to where they are copied; run by `make chart`, checked by tests/charts.
 
 From FuturesCluster its spec goes into FuturesJob's clusterTemplate, and from both the files of the
-chart. What is copied is text, so that comments and line breaks stay. Nothing else is generated here.
+chart. What is copied is text, so that comments and line breaks stay.
 """
 
 from __future__ import annotations
