@@ -94,6 +94,8 @@ class Peers:
         self._on_messages = on_messages
         self._on_closed = on_closed
         self._connections: dict[Address, Connection] = {}
+        self._second: dict[Connection, None] = {}
+        """Opened by a peer to which we had opened one: heard, and not spoken on."""
         self._leaving: dict[NetworkConnection, None] = {}
         """Bid goodbye to, and not ended."""
         self.strangers = Strangers(reactor, lambda: str(self.address), self._introduce)
@@ -156,9 +158,12 @@ class Peers:
         """All connections to peers that are known."""
         return list(self._connections.values())
 
+    def _all(self) -> list[Connection]:
+        return [*self._connections.values(), *self._second, *self._leaving]
+
     def leave_fork(self) -> None:
         """In a forked child: close our copies of the sockets, leaving the parent's epoll alone."""
-        for connection in [*self._connections.values(), *self._leaving]:
+        for connection in self._all():
             connection._socket.close()
         if self._listener is not None:
             self._listener.close()
@@ -177,7 +182,7 @@ class Peers:
                 os.unlink(self._listener_path)
             except FileNotFoundError:
                 pass
-        for connection in [*self._connections.values(), *self._leaving]:
+        for connection in self._all():
             connection.flush()
             connection.close()
         self.strangers.close()
@@ -308,7 +313,8 @@ class Peers:
         connection.peer = hello.source
         # Two processes may connect to each other at the same time: either stream serves, and each
         # side keeps sending on the one it opened, so that its own order holds.
-        self._connections.setdefault(hello.source, connection)
+        if self._connections.setdefault(hello.source, connection) is not connection:
+            self._second[connection] = None
         if behind:
             receive = self._receive_far if stranger.is_remote else self._receive
             receive(connection, behind)
@@ -341,18 +347,19 @@ class Peers:
         if self.network is None:
             return
         self.network.book.died(node, incarnation)
-        for address, connection in list(self._connections.items()):
-            if address.node == node and isinstance(connection, NetworkConnection):
+        for connection in self._all():
+            peer = connection.peer
+            if peer and peer.node == node and isinstance(connection, NetworkConnection):
                 connection.read_to_end()
 
     def _trim(self) -> None:
         """Bid the longest unused connections goodbye, if there are too many."""
-        if len(self._connections) <= self.most_network:
+        if len(self._connections) + len(self._second) <= self.most_network:
             return
         uses = {
             connection: Use(connection.used, self._is_needed(connection))
-            for connection in self._connections.values()
-            if isinstance(connection, NetworkConnection)
+            for connection in self._all()
+            if isinstance(connection, NetworkConnection) and not connection.is_leaving
         }
         for connection in pick_idle(uses, self.most_network, NETWORK_IDLE_S, time.monotonic()):
             self._bid_goodbye(connection)
@@ -374,6 +381,7 @@ class Peers:
         peer = connection.peer
         if peer is not None and self._connections.get(peer) is connection:
             del self._connections[peer]
+        self._second.pop(connection, None)
         self._leaving[connection] = None
         connection.say_goodbye()
         self.reactor.call_later(GOODBYE_S, connection.close)
@@ -398,6 +406,7 @@ class Peers:
         if isinstance(connection, NetworkConnection) and connection.is_leaving:
             self._leaving.pop(connection, None)
             return
+        self._second.pop(connection, None)
         if peer is not None and self._connections.get(peer) is connection:
             del self._connections[peer]
         self._on_closed(connection, reason)
