@@ -448,9 +448,7 @@ def test_a_descriptor_that_nobody_asked_for_is_closed(node: Node) -> None:
     target.heard.clear()
 
 
-def test_a_process_that_was_stopped_does_not_stop_its_node_manager(
-    node: Node, ca: Any
-) -> None:
+def test_a_process_that_was_stopped_does_not_stop_its_node_manager(node: Node, ca: Any) -> None:
     """Its backlog is full: nobody waits for it."""
     path = node.machine.socket_path(Address(node.machine.node, 8))
     with contextlib.ExitStack() as stack:
