@@ -16,6 +16,37 @@ HELLO_S = 5.0
 STRANGERS = 128
 """Accepted connections that have not said Hello; past it the oldest gives way, never the newest."""
 
+PREAMBLE_S = 5.0
+"""The clear words before a TLS handshake have come within this; they are twenty bytes."""
+
+OPEN_S = 10.0
+"""From the first packet to another machine to the last of the handshake: a lost SYN is sent again
+after 1, 3 and 7 s."""
+
+AWAIT_PLACE_S = 5.0
+"""A message may name a node that the view has not brought yet; views come once a second."""
+
+OPENING_BYTES = 64 << 20
+"""What may wait for a connection to open: one frame of the largest size."""
+
+NETWORK_CONNECTIONS = 512
+"""TCP connections of a process before idle ones are closed: half of the usual 1,024 descriptors."""
+
+NETWORK_IDLE_S = 10.0
+"""A connection without a byte for this long is idle: opening it anew takes some milliseconds."""
+
+GOODBYE_S = 5.0
+"""How long a connection that was bid goodbye may take to end before it is just closed."""
+
+KEEPALIVE_S = 5
+"""A silent TCP connection is probed after this, and each second from then on."""
+
+UNANSWERED_S = 15
+"""TCP gives up when nothing was acknowledged for this long: as long as a node may be silent."""
+
+DEAD_NODES = 1_000
+"""Declared deaths that are remembered, to refuse who does not know of its own."""
+
 FRAME_MESSAGES = 64
 """Messages per frame before the sender flushes: 1 → 119 k/s, 8 → 318 k/s, 64 → 420 k/s."""
 

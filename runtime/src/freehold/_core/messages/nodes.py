@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from freehold._core.ids import Address
+from freehold._core.messages.network import NetworkStart
 from freehold._core.messages.parts import Environment, ExitCause, Message, NodeInfo
 from freehold._core.resources import Shape
 from freehold._core.where import Where
@@ -30,6 +31,8 @@ class Registered(Message, tag=41):
     total: dict[str, int]
     root: bytes = b""
     nodes: list[NodeInfo] = []
+    network: NetworkStart | None = None
+    """None where the cluster is on one machine."""
 
 
 class LeaseDemand(Message, tag=42):

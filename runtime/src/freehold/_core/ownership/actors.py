@@ -351,6 +351,11 @@ class ActorCalls:
             self._ended(link)
         link.requeue(again)
 
+    def is_calling(self, address: Address) -> bool:
+        """Whether a call is on its way to the actor at that address."""
+        link = self._by_address.get(address)
+        return link is not None and link.pending() > 0
+
     def fail_all(self, error: BaseException) -> None:
         """The cluster is gone: every unfinished call fails."""
         for link in self.links.values():

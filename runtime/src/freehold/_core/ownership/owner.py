@@ -509,6 +509,10 @@ class Owner:
             self.handing.on_disconnected(peer, now)
             self.borrowing.on_disconnected(peer, now)
 
+    def is_tied_to(self, peer: Address) -> bool:
+        """Whether work of ours is there, so that the end of its connection would say something."""
+        return peer in self.leasing.leases or self.actors.is_calling(peer)
+
     def _give_up(self, peer: Address, now: float) -> None:
         """Nobody tells a process of those that ended before it began: it finds out by trying."""
         self.on_process_died(peer, ExitCause(reason="it could not be reached"), now)

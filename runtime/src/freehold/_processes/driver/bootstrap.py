@@ -16,11 +16,12 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from freehold._core.ids import Address
+from freehold._core.messages import Credentials, NodePlace
 from freehold._processes import settings as resolution
 from freehold._processes.node.settings import NodeSettings
 from freehold._processes.node.start import NodeReady, NodeStart
@@ -39,6 +40,14 @@ main()
 """
 
 
+class Membership(NamedTuple):
+    """Who a node is to be: it has credentials before it exists."""
+
+    cluster: str
+    node: str
+    credentials: Credentials
+
+
 class NodeProcess:
     """A node process that this process started.
 
@@ -46,6 +55,7 @@ class NodeProcess:
         cluster: the cluster's id, 12 hex digits.
         node: the node's id, 32 hex digits.
         sockets: the cluster's folder: `<sockets>/<node8>/<process>.sock`.
+        host, port: where other nodes reach it; empty and 0 if its cluster is on one machine.
         pid: its pid.
     """
 
@@ -53,6 +63,7 @@ class NodeProcess:
         self.cluster = ready.cluster
         self.node = ready.node
         self.sockets = ready.session_path
+        self.host, self.port = ready.host, ready.port
         self.pid = pid
         self._channel = channel
         self._owner_pid = os.getpid()
@@ -143,6 +154,7 @@ def launch_node(
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
+    membership: Membership | None = None,
 ) -> Launch:
     """Exec a node process, of a new cluster or of the one that `join` is the first node of.
 
@@ -152,6 +164,7 @@ def launch_node(
         is_driver: whether this process is going to attach as its driver.
         sys_path: what workers import from; by default this process's `sys.path`.
         namespace: where actors have their names unless they say otherwise.
+        membership: who the node is to be, if somebody has settled that already.
     """
     paths = [os.path.abspath(path) for path in (sys.path if sys_path is None else sys_path)]
     start = NodeStart(
@@ -163,6 +176,11 @@ def launch_node(
     )
     if join is not None:
         start.head, start.cluster, start.session_path = join.node, join.cluster, join.sockets
+        if join.host:
+            start.head_place = NodePlace(join.node, 0, join.host, join.port)
+    if membership is not None:
+        start.cluster, start.node = membership.cluster, membership.node
+        start.credentials = membership.credentials
     text = "\0".join(paths).encode() + b"\n" + msgspec.json.encode(start)
     ours, theirs = socket.socketpair()
     stderr_fd = os.memfd_create("freehold-node-stderr", os.MFD_CLOEXEC)
@@ -183,6 +201,7 @@ def start_node(
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
+    membership: Membership | None = None,
 ) -> NodeProcess:
     """`launch_node` and wait until the node can be attached to.
 
@@ -191,7 +210,12 @@ def start_node(
         SettingsError: the machine refuses what the settings say.
     """
     launch = launch_node(
-        settings, is_driver=is_driver, join=join, sys_path=sys_path, namespace=namespace
+        settings,
+        is_driver=is_driver,
+        join=join,
+        sys_path=sys_path,
+        namespace=namespace,
+        membership=membership,
     )
     return launch.wait()
 

@@ -10,10 +10,9 @@ import os
 
 from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
-from freehold._io.transport import Connection
+from freehold._io.transport import ANYONE, Connection
 
-ANYONE = 0xFFFF_FFFF
-"""The process number in the Hello of a process that was not given one yet."""
+__all__ = ["ANYONE", "LocalProcess", "ProcessTable"]
 
 
 class LocalProcess:

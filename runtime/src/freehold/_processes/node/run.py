@@ -34,7 +34,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         become_subreaper()
         name_process("freehold-node")
         raise_descriptor_limit()
-        node = os.urandom(16).hex()
+        node = start.node or os.urandom(16).hex()
         cluster = start.cluster or os.urandom(6).hex()
         root = _root(session_base(start.settings))
         path = start.session_path or os.path.join(root, cluster)
@@ -51,7 +51,8 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         _tell(channel, NodeReady(error=f"{type(error).__name__}: {error}"))
         raise
     _to_log(folder)
-    ready = NodeReady(cluster, node, path, os.getpid())
+    place = manager.network.place
+    ready = NodeReady(cluster, node, path, os.getpid(), host=place.host, port=place.port)
     if manager.is_first:
         _tell(channel, ready)
     else:

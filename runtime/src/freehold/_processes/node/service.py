@@ -38,6 +38,7 @@ from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.last_lines import LastLines
 from freehold._processes.node.leases import LeaseDesk
 from freehold._processes.node.links import LocalLink
+from freehold._processes.node.network import NetworkDesk
 from freehold._processes.node.outputs import Outputs
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import ANYONE, LocalProcess
@@ -78,6 +79,7 @@ class NodeManager:
         self.hub.peers = Peers(
             self.reactor, cluster, session.socket_path, self._receive, self._closed
         )
+        self.network = NetworkDesk(self.hub, start)
         self.total = total_resources(settings)
         self.pending_bytes = pending_bytes(settings)
         self.arena = Arena.create(arena_bytes(settings))
@@ -156,6 +158,7 @@ class NodeManager:
     def begin(self) -> None:
         """Listen, join the cluster, start the first workers."""
         self.hub.peers.listen(self.hub.address)
+        self.network.open()
         joined = m.NodeJoined(self._info())
         if self.control is not None:
             to_node = LocalLink(self.reactor, self._from_control)
@@ -186,6 +189,7 @@ class NodeManager:
         self.children.wait_for(pids, deadline)
         if self.control is not None:
             self.control.close()
+        self.network.close()
         self.hub.peers.close()
         self.session.remove(is_first=self.is_first)
         return self._end_reason
@@ -201,6 +205,8 @@ class NodeManager:
             pid=os.getpid(),
             hostname=os.uname().nodename,
             store_total_bytes=self.arena.size_bytes,
+            host=self.network.place.host,
+            port=self.network.place.port,
             name=self.start.settings.node_name or os.uname().nodename,
             labels=node_labels(self.start.settings, self.hub.node),
         )
@@ -274,6 +280,7 @@ class NodeManager:
             self.total,
             root,
             list(self._view.values()),
+            self.network.start(),
         )
 
     def _closed(self, connection: Connection, reason: str) -> None:
@@ -291,7 +298,7 @@ class NodeManager:
             if self.control is not None:
                 self.control.disconnected(peer.node)
             elif peer.node == self.head:
-                self.end("the cluster's first node ended")
+                self.end(f"the cluster's first node ended ({reason or 'its connection closed'})")
         elif process is None:
             # An owner of another node. If it has ended that is told; if only the connection broke
             # it may come back, and its leases wait for it as long as this.
@@ -356,6 +363,7 @@ class NodeManager:
 
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
         self._view.pop(message.node, None)
+        self.network.node_died(message)
         self.hub.broadcast(message)
         self.last_lines.node_lost(message.node)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
@@ -411,6 +419,7 @@ class NodeManager:
         for info in message.nodes:
             if info.is_alive:
                 self._view[info.node] = info
+        self.network.learn(message.nodes)
         self.leases.handle(sched.ViewChanged(message.nodes))
 
     def _other_nodes(self) -> list[str]:

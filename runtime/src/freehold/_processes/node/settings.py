@@ -45,6 +45,18 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Bytes of the object store; by default 30 % of RAM or of the cgroup's limit, as tasks need
     the rest."""
 
+    host: str = ""
+    """This machine's address as other nodes reach it, and where the node listens for them; empty:
+    the cluster is on this machine alone, and nothing listens on TCP."""
+
+    port: int = 0
+    """TCP port of the node, one for all its processes; 0: any that is free."""
+
+    tls: bool = True
+    """Whether nodes speak TLS to each other. Without it nobody is heard who lacks the cluster's
+    secret, but whoever is on the way may read and change what is said: for networks that are
+    trusted, and to measure what TLS costs."""
+
     dir: str = ""
     """Folder for the sockets of running clusters; by default $XDG_RUNTIME_DIR or /tmp."""
 
@@ -116,6 +128,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ValueError(f"resources has a wrong amount: {error}") from None
         if self.object_store_memory is not None:
             self._check_store(self.object_store_memory)
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port} but must be 0 to 65535")
         for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)} but must be above 0 s")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from freehold._core.messages import Credentials, NodePlace
 from freehold._processes.node.settings import NodeSettings
 
 
@@ -27,6 +28,12 @@ class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cluster: str = ""
     session_path: str = ""
     starter_pid: int = 0
+    node: str = ""
+    """The node's id, if its credentials name one already; else it draws its own."""
+    credentials: Credentials | None = None
+    """What it proves itself with to other machines; needed where the setting `host` is given."""
+    head_place: NodePlace | None = None
+    """Where the first node is reached, if over a network."""
 
 
 class NodeReady(msgspec.Struct):
@@ -37,3 +44,5 @@ class NodeReady(msgspec.Struct):
     session_path: str = ""
     pid: int = 0
     error: str = ""
+    host: str = ""
+    port: int = 0
