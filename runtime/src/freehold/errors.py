@@ -38,6 +38,7 @@ nothing, logs nothing, and every class survives pickling with its message and it
     ├─ UnserializableException            an exception that cannot be unpickled here
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
     ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
+    ├─ ClusterUnreachableError*, JoinRefusedError*
     ├─ SettingsError*, NotSupportedYetError*
     └─ FreeholdSystemError                Freehold itself failed
        ├─ InvariantError*                 … a rule of its own was broken
@@ -90,9 +91,11 @@ from freehold._errors.objects import (
 from freehold._errors.process import (
     AuthenticationError,
     ClusterDiedError,
+    ClusterUnreachableError,
     ForkedProcessError,
     FreeholdSystemError,
     InvariantError,
+    JoinRefusedError,
     NotInitializedError,
     NotSupportedYetError,
     ProtocolError,
@@ -126,6 +129,7 @@ __all__ = [
     "AsyncioActorExit",
     "AuthenticationError",
     "ClusterDiedError",
+    "ClusterUnreachableError",
     "CrossLanguageError",
     "DeserializationError",
     "ForkedProcessError",
@@ -133,6 +137,7 @@ __all__ = [
     "FreeholdSystemError",
     "GetTimeoutError",
     "InvariantError",
+    "JoinRefusedError",
     "LocalNodeDiedError",
     "LocalRayletDiedError",
     "NodeDiedError",

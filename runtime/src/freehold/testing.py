@@ -174,7 +174,7 @@ class LocalCluster:
         from freehold._api import state
         from freehold._processes.driver.service import attach_driver
 
-        self._core = attach_driver(self.nodes[0], self._namespace, owns_node=True)
+        self._core = attach_driver(self.nodes[0], self._namespace, owned=self.nodes[0])
         state.set_core(self._core)
 
     def add_node(

@@ -4,104 +4,107 @@
 # source: freehold/v1/control.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "freehold/v1/control.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'freehold/v1/control.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x19\x66reehold/v1/control.proto\x12\x0b\x66reehold.v1"=\n\x07Version\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06python\x18\x02 \x01(\t\x12\x10\n\x08\x66reehold\x18\x03 \x01(\t"\x10\n\x0eGetInfoRequest"I\n\x0fGetInfoResponse\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.freehold.v1.Version\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t"a\n\rEnrollRequest\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.freehold.v1.Version\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x1b\n\x13signing_request_pem\x18\x03 \x01(\x0c"w\n\x0e\x45nrollResponse\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\x0c\x12\x16\n\x0e\x65xpires_unix_s\x18\x05 \x01(\x03"\x13\n\x11GetClusterRequest"(\n\x13WatchClusterRequest\x12\x11\n\tperiod_ms\x18\x01 \x01(\r"\xb6\x01\n\x0c\x43lusterState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x18\n\x10head_incarnation\x18\x02 \x01(\x04\x12 \n\x05nodes\x18\x03 \x03(\x0b\x32\x11.freehold.v1.Node\x12#\n\x06\x64\x65mand\x18\x04 \x03(\x0b\x32\x13.freehold.v1.Demand\x12\x1e\n\x04jobs\x18\x05 \x03(\x0b\x32\x10.freehold.v1.Job\x12\x14\n\x0csent_unix_ms\x18\x06 \x01(\x03"\xa1\x04\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.freehold.v1.NodeState\x12\x0f\n\x07is_head\x18\x05 \x01(\x08\x12+\n\x05total\x18\x06 \x03(\x0b\x32\x1c.freehold.v1.Node.TotalEntry\x12\x33\n\tavailable\x18\x07 \x03(\x0b\x32 .freehold.v1.Node.AvailableEntry\x12-\n\x06labels\x18\x08 \x03(\x0b\x32\x1d.freehold.v1.Node.LabelsEntry\x12\x0e\n\x06idle_s\x18\t \x01(\x01\x12\x0e\n\x06\x61\x63tors\x18\n \x01(\r\x12\x0f\n\x07\x64rivers\x18\x0b \x01(\r\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x13\n\x0bstore_bytes\x18\r \x01(\x04\x12\x19\n\x11store_total_bytes\x18\x0e \x01(\x04\x12\x10\n\x08hostname\x18\x0f \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\t\x1a,\n\nTotalEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x30\n\x0e\x41vailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"\xa8\x02\n\x06\x44\x65mand\x12\x35\n\tresources\x18\x01 \x03(\x0b\x32".freehold.v1.Demand.ResourcesEntry\x12/\n\x06labels\x18\x02 \x03(\x0b\x32\x1f.freehold.v1.Demand.LabelsEntry\x12\x0e\n\x06queued\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\x04\x12\x10\n\x08oldest_s\x18\x05 \x01(\x01\x12\x12\n\ninfeasible\x18\x06 \x01(\x08\x12\x0e\n\x06reason\x18\x07 \x01(\t\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"\xc4\x01\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32$.freehold.v1.DrainNodeRequest.Reason\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t"G\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREASON_IDLE\x10\x01\x12\x14\n\x10REASON_REQUESTED\x10\x02"]\n\x11\x44rainNodeResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0f\n\x07refusal\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.freehold.v1.NodeState"\xe9\x01\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\tresources\x18\x02 \x03(\x0b\x32!.freehold.v1.Group.ResourcesEntry\x12.\n\x06labels\x18\x03 \x03(\x0b\x32\x1e.freehold.v1.Group.LabelsEntry\x12\x0b\n\x03max\x18\x04 \x01(\r\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"6\n\x10SetGroupsRequest\x12"\n\x06groups\x18\x01 \x03(\x0b\x32\x12.freehold.v1.Group"\x13\n\x11SetGroupsResponse"\xe4\x01\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.freehold.v1.Job.State\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x17\n\x0fstarted_unix_ms\x18\x05 \x01(\x03\x12\x15\n\rended_unix_ms\x18\x06 \x01(\x03"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03"P\n\x0f\x42\x65ginJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nentrypoint\x18\x04 \x01(\t"5\n\x10\x42\x65ginJobResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0f\n\x07refusal\x18\x02 \x01(\t"P\n\rEndJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\texit_code\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t"\x10\n\x0e\x45ndJobResponse*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_STATE_ALIVE\x10\x01\x12\x17\n\x13NODE_STATE_DRAINING\x10\x02\x12\x16\n\x12NODE_STATE_DRAINED\x10\x03\x12\x13\n\x0fNODE_STATE_DEAD\x10\x04\x32\xce\x04\n\x07\x43ontrol\x12\x44\n\x07GetInfo\x12\x1b.freehold.v1.GetInfoRequest\x1a\x1c.freehold.v1.GetInfoResponse\x12\x41\n\x06\x45nroll\x12\x1a.freehold.v1.EnrollRequest\x1a\x1b.freehold.v1.EnrollResponse\x12G\n\nGetCluster\x12\x1e.freehold.v1.GetClusterRequest\x1a\x19.freehold.v1.ClusterState\x12M\n\x0cWatchCluster\x12 .freehold.v1.WatchClusterRequest\x1a\x19.freehold.v1.ClusterState0\x01\x12J\n\tDrainNode\x12\x1d.freehold.v1.DrainNodeRequest\x1a\x1e.freehold.v1.DrainNodeResponse\x12J\n\tSetGroups\x12\x1d.freehold.v1.SetGroupsRequest\x1a\x1e.freehold.v1.SetGroupsResponse\x12G\n\x08\x42\x65ginJob\x12\x1c.freehold.v1.BeginJobRequest\x1a\x1d.freehold.v1.BeginJobResponse\x12\x41\n\x06\x45ndJob\x12\x1a.freehold.v1.EndJobRequest\x1a\x1b.freehold.v1.EndJobResponseb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66reehold/v1/control.proto\x12\x0b\x66reehold.v1\"=\n\x07Version\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06python\x18\x02 \x01(\t\x12\x10\n\x08\x66reehold\x18\x03 \x01(\t\"\x10\n\x0eGetInfoRequest\"I\n\x0fGetInfoResponse\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.freehold.v1.Version\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\"a\n\rEnrollRequest\x12%\n\x07version\x18\x01 \x01(\x0b\x32\x14.freehold.v1.Version\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x1b\n\x13signing_request_pem\x18\x03 \x01(\x0c\"w\n\x0e\x45nrollResponse\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\x0c\x12\x16\n\x0e\x65xpires_unix_s\x18\x05 \x01(\x03\"\x13\n\x11GetClusterRequest\"(\n\x13WatchClusterRequest\x12\x11\n\tperiod_ms\x18\x01 \x01(\r\"\xb6\x01\n\x0c\x43lusterState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x18\n\x10head_incarnation\x18\x02 \x01(\x04\x12 \n\x05nodes\x18\x03 \x03(\x0b\x32\x11.freehold.v1.Node\x12#\n\x06\x64\x65mand\x18\x04 \x03(\x0b\x32\x13.freehold.v1.Demand\x12\x1e\n\x04jobs\x18\x05 \x03(\x0b\x32\x10.freehold.v1.Job\x12\x14\n\x0csent_unix_ms\x18\x06 \x01(\x03\"\xa1\x04\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.freehold.v1.NodeState\x12\x0f\n\x07is_head\x18\x05 \x01(\x08\x12+\n\x05total\x18\x06 \x03(\x0b\x32\x1c.freehold.v1.Node.TotalEntry\x12\x33\n\tavailable\x18\x07 \x03(\x0b\x32 .freehold.v1.Node.AvailableEntry\x12-\n\x06labels\x18\x08 \x03(\x0b\x32\x1d.freehold.v1.Node.LabelsEntry\x12\x0e\n\x06idle_s\x18\t \x01(\x01\x12\x0e\n\x06\x61\x63tors\x18\n \x01(\r\x12\x0f\n\x07\x64rivers\x18\x0b \x01(\r\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x13\n\x0bstore_bytes\x18\r \x01(\x04\x12\x19\n\x11store_total_bytes\x18\x0e \x01(\x04\x12\x10\n\x08hostname\x18\x0f \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\t\x1a,\n\nTotalEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x30\n\x0e\x41vailableEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa8\x02\n\x06\x44\x65mand\x12\x35\n\tresources\x18\x01 \x03(\x0b\x32\".freehold.v1.Demand.ResourcesEntry\x12/\n\x06labels\x18\x02 \x03(\x0b\x32\x1f.freehold.v1.Demand.LabelsEntry\x12\x0e\n\x06queued\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\x04\x12\x10\n\x08oldest_s\x18\x05 \x01(\x01\x12\x12\n\ninfeasible\x18\x06 \x01(\x08\x12\x0e\n\x06reason\x18\x07 \x01(\t\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc4\x01\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32$.freehold.v1.DrainNodeRequest.Reason\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\"G\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREASON_IDLE\x10\x01\x12\x14\n\x10REASON_REQUESTED\x10\x02\"]\n\x11\x44rainNodeResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0f\n\x07refusal\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.freehold.v1.NodeState\"\xe9\x01\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\tresources\x18\x02 \x03(\x0b\x32!.freehold.v1.Group.ResourcesEntry\x12.\n\x06labels\x18\x03 \x03(\x0b\x32\x1e.freehold.v1.Group.LabelsEntry\x12\x0b\n\x03max\x18\x04 \x01(\r\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"6\n\x10SetGroupsRequest\x12\"\n\x06groups\x18\x01 \x03(\x0b\x32\x12.freehold.v1.Group\"\x13\n\x11SetGroupsResponse\"\xe4\x01\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.freehold.v1.Job.State\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x17\n\x0fstarted_unix_ms\x18\x05 \x01(\x03\x12\x15\n\rended_unix_ms\x18\x06 \x01(\x03\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"P\n\x0f\x42\x65ginJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\nentrypoint\x18\x04 \x01(\t\"5\n\x10\x42\x65ginJobResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"P\n\rEndJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\texit_code\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x10\n\x0e\x45ndJobResponse*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_STATE_ALIVE\x10\x01\x12\x17\n\x13NODE_STATE_DRAINING\x10\x02\x12\x16\n\x12NODE_STATE_DRAINED\x10\x03\x12\x13\n\x0fNODE_STATE_DEAD\x10\x04\x32\xce\x04\n\x07\x43ontrol\x12\x44\n\x07GetInfo\x12\x1b.freehold.v1.GetInfoRequest\x1a\x1c.freehold.v1.GetInfoResponse\x12\x41\n\x06\x45nroll\x12\x1a.freehold.v1.EnrollRequest\x1a\x1b.freehold.v1.EnrollResponse\x12G\n\nGetCluster\x12\x1e.freehold.v1.GetClusterRequest\x1a\x19.freehold.v1.ClusterState\x12M\n\x0cWatchCluster\x12 .freehold.v1.WatchClusterRequest\x1a\x19.freehold.v1.ClusterState0\x01\x12J\n\tDrainNode\x12\x1d.freehold.v1.DrainNodeRequest\x1a\x1e.freehold.v1.DrainNodeResponse\x12J\n\tSetGroups\x12\x1d.freehold.v1.SetGroupsRequest\x1a\x1e.freehold.v1.SetGroupsResponse\x12G\n\x08\x42\x65ginJob\x12\x1c.freehold.v1.BeginJobRequest\x1a\x1d.freehold.v1.BeginJobResponse\x12\x41\n\x06\x45ndJob\x12\x1a.freehold.v1.EndJobRequest\x1a\x1b.freehold.v1.EndJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "freehold.v1.control_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'freehold.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_NODE_TOTALENTRY"]._loaded_options = None
-    _globals["_NODE_TOTALENTRY"]._serialized_options = b"8\001"
-    _globals["_NODE_AVAILABLEENTRY"]._loaded_options = None
-    _globals["_NODE_AVAILABLEENTRY"]._serialized_options = b"8\001"
-    _globals["_NODE_LABELSENTRY"]._loaded_options = None
-    _globals["_NODE_LABELSENTRY"]._serialized_options = b"8\001"
-    _globals["_DEMAND_RESOURCESENTRY"]._loaded_options = None
-    _globals["_DEMAND_RESOURCESENTRY"]._serialized_options = b"8\001"
-    _globals["_DEMAND_LABELSENTRY"]._loaded_options = None
-    _globals["_DEMAND_LABELSENTRY"]._serialized_options = b"8\001"
-    _globals["_GROUP_RESOURCESENTRY"]._loaded_options = None
-    _globals["_GROUP_RESOURCESENTRY"]._serialized_options = b"8\001"
-    _globals["_GROUP_LABELSENTRY"]._loaded_options = None
-    _globals["_GROUP_LABELSENTRY"]._serialized_options = b"8\001"
-    _globals["_NODESTATE"]._serialized_start = 2589
-    _globals["_NODESTATE"]._serialized_end = 2720
-    _globals["_VERSION"]._serialized_start = 42
-    _globals["_VERSION"]._serialized_end = 103
-    _globals["_GETINFOREQUEST"]._serialized_start = 105
-    _globals["_GETINFOREQUEST"]._serialized_end = 121
-    _globals["_GETINFORESPONSE"]._serialized_start = 123
-    _globals["_GETINFORESPONSE"]._serialized_end = 196
-    _globals["_ENROLLREQUEST"]._serialized_start = 198
-    _globals["_ENROLLREQUEST"]._serialized_end = 295
-    _globals["_ENROLLRESPONSE"]._serialized_start = 297
-    _globals["_ENROLLRESPONSE"]._serialized_end = 416
-    _globals["_GETCLUSTERREQUEST"]._serialized_start = 418
-    _globals["_GETCLUSTERREQUEST"]._serialized_end = 437
-    _globals["_WATCHCLUSTERREQUEST"]._serialized_start = 439
-    _globals["_WATCHCLUSTERREQUEST"]._serialized_end = 479
-    _globals["_CLUSTERSTATE"]._serialized_start = 482
-    _globals["_CLUSTERSTATE"]._serialized_end = 664
-    _globals["_NODE"]._serialized_start = 667
-    _globals["_NODE"]._serialized_end = 1212
-    _globals["_NODE_TOTALENTRY"]._serialized_start = 1071
-    _globals["_NODE_TOTALENTRY"]._serialized_end = 1115
-    _globals["_NODE_AVAILABLEENTRY"]._serialized_start = 1117
-    _globals["_NODE_AVAILABLEENTRY"]._serialized_end = 1165
-    _globals["_NODE_LABELSENTRY"]._serialized_start = 1167
-    _globals["_NODE_LABELSENTRY"]._serialized_end = 1212
-    _globals["_DEMAND"]._serialized_start = 1215
-    _globals["_DEMAND"]._serialized_end = 1511
-    _globals["_DEMAND_RESOURCESENTRY"]._serialized_start = 1416
-    _globals["_DEMAND_RESOURCESENTRY"]._serialized_end = 1464
-    _globals["_DEMAND_LABELSENTRY"]._serialized_start = 1167
-    _globals["_DEMAND_LABELSENTRY"]._serialized_end = 1212
-    _globals["_DRAINNODEREQUEST"]._serialized_start = 1514
-    _globals["_DRAINNODEREQUEST"]._serialized_end = 1710
-    _globals["_DRAINNODEREQUEST_REASON"]._serialized_start = 1639
-    _globals["_DRAINNODEREQUEST_REASON"]._serialized_end = 1710
-    _globals["_DRAINNODERESPONSE"]._serialized_start = 1712
-    _globals["_DRAINNODERESPONSE"]._serialized_end = 1805
-    _globals["_GROUP"]._serialized_start = 1808
-    _globals["_GROUP"]._serialized_end = 2041
-    _globals["_GROUP_RESOURCESENTRY"]._serialized_start = 1416
-    _globals["_GROUP_RESOURCESENTRY"]._serialized_end = 1464
-    _globals["_GROUP_LABELSENTRY"]._serialized_start = 1167
-    _globals["_GROUP_LABELSENTRY"]._serialized_end = 1212
-    _globals["_SETGROUPSREQUEST"]._serialized_start = 2043
-    _globals["_SETGROUPSREQUEST"]._serialized_end = 2097
-    _globals["_SETGROUPSRESPONSE"]._serialized_start = 2099
-    _globals["_SETGROUPSRESPONSE"]._serialized_end = 2118
-    _globals["_JOB"]._serialized_start = 2121
-    _globals["_JOB"]._serialized_end = 2349
-    _globals["_JOB_STATE"]._serialized_start = 2261
-    _globals["_JOB_STATE"]._serialized_end = 2349
-    _globals["_BEGINJOBREQUEST"]._serialized_start = 2351
-    _globals["_BEGINJOBREQUEST"]._serialized_end = 2431
-    _globals["_BEGINJOBRESPONSE"]._serialized_start = 2433
-    _globals["_BEGINJOBRESPONSE"]._serialized_end = 2486
-    _globals["_ENDJOBREQUEST"]._serialized_start = 2488
-    _globals["_ENDJOBREQUEST"]._serialized_end = 2568
-    _globals["_ENDJOBRESPONSE"]._serialized_start = 2570
-    _globals["_ENDJOBRESPONSE"]._serialized_end = 2586
-    _globals["_CONTROL"]._serialized_start = 2723
-    _globals["_CONTROL"]._serialized_end = 3313
+  DESCRIPTOR._loaded_options = None
+  _globals['_NODE_TOTALENTRY']._loaded_options = None
+  _globals['_NODE_TOTALENTRY']._serialized_options = b'8\001'
+  _globals['_NODE_AVAILABLEENTRY']._loaded_options = None
+  _globals['_NODE_AVAILABLEENTRY']._serialized_options = b'8\001'
+  _globals['_NODE_LABELSENTRY']._loaded_options = None
+  _globals['_NODE_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_DEMAND_RESOURCESENTRY']._loaded_options = None
+  _globals['_DEMAND_RESOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_DEMAND_LABELSENTRY']._loaded_options = None
+  _globals['_DEMAND_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_GROUP_RESOURCESENTRY']._loaded_options = None
+  _globals['_GROUP_RESOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_GROUP_LABELSENTRY']._loaded_options = None
+  _globals['_GROUP_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_NODESTATE']._serialized_start=2589
+  _globals['_NODESTATE']._serialized_end=2720
+  _globals['_VERSION']._serialized_start=42
+  _globals['_VERSION']._serialized_end=103
+  _globals['_GETINFOREQUEST']._serialized_start=105
+  _globals['_GETINFOREQUEST']._serialized_end=121
+  _globals['_GETINFORESPONSE']._serialized_start=123
+  _globals['_GETINFORESPONSE']._serialized_end=196
+  _globals['_ENROLLREQUEST']._serialized_start=198
+  _globals['_ENROLLREQUEST']._serialized_end=295
+  _globals['_ENROLLRESPONSE']._serialized_start=297
+  _globals['_ENROLLRESPONSE']._serialized_end=416
+  _globals['_GETCLUSTERREQUEST']._serialized_start=418
+  _globals['_GETCLUSTERREQUEST']._serialized_end=437
+  _globals['_WATCHCLUSTERREQUEST']._serialized_start=439
+  _globals['_WATCHCLUSTERREQUEST']._serialized_end=479
+  _globals['_CLUSTERSTATE']._serialized_start=482
+  _globals['_CLUSTERSTATE']._serialized_end=664
+  _globals['_NODE']._serialized_start=667
+  _globals['_NODE']._serialized_end=1212
+  _globals['_NODE_TOTALENTRY']._serialized_start=1071
+  _globals['_NODE_TOTALENTRY']._serialized_end=1115
+  _globals['_NODE_AVAILABLEENTRY']._serialized_start=1117
+  _globals['_NODE_AVAILABLEENTRY']._serialized_end=1165
+  _globals['_NODE_LABELSENTRY']._serialized_start=1167
+  _globals['_NODE_LABELSENTRY']._serialized_end=1212
+  _globals['_DEMAND']._serialized_start=1215
+  _globals['_DEMAND']._serialized_end=1511
+  _globals['_DEMAND_RESOURCESENTRY']._serialized_start=1416
+  _globals['_DEMAND_RESOURCESENTRY']._serialized_end=1464
+  _globals['_DEMAND_LABELSENTRY']._serialized_start=1167
+  _globals['_DEMAND_LABELSENTRY']._serialized_end=1212
+  _globals['_DRAINNODEREQUEST']._serialized_start=1514
+  _globals['_DRAINNODEREQUEST']._serialized_end=1710
+  _globals['_DRAINNODEREQUEST_REASON']._serialized_start=1639
+  _globals['_DRAINNODEREQUEST_REASON']._serialized_end=1710
+  _globals['_DRAINNODERESPONSE']._serialized_start=1712
+  _globals['_DRAINNODERESPONSE']._serialized_end=1805
+  _globals['_GROUP']._serialized_start=1808
+  _globals['_GROUP']._serialized_end=2041
+  _globals['_GROUP_RESOURCESENTRY']._serialized_start=1416
+  _globals['_GROUP_RESOURCESENTRY']._serialized_end=1464
+  _globals['_GROUP_LABELSENTRY']._serialized_start=1167
+  _globals['_GROUP_LABELSENTRY']._serialized_end=1212
+  _globals['_SETGROUPSREQUEST']._serialized_start=2043
+  _globals['_SETGROUPSREQUEST']._serialized_end=2097
+  _globals['_SETGROUPSRESPONSE']._serialized_start=2099
+  _globals['_SETGROUPSRESPONSE']._serialized_end=2118
+  _globals['_JOB']._serialized_start=2121
+  _globals['_JOB']._serialized_end=2349
+  _globals['_JOB_STATE']._serialized_start=2261
+  _globals['_JOB_STATE']._serialized_end=2349
+  _globals['_BEGINJOBREQUEST']._serialized_start=2351
+  _globals['_BEGINJOBREQUEST']._serialized_end=2431
+  _globals['_BEGINJOBRESPONSE']._serialized_start=2433
+  _globals['_BEGINJOBRESPONSE']._serialized_end=2486
+  _globals['_ENDJOBREQUEST']._serialized_start=2488
+  _globals['_ENDJOBREQUEST']._serialized_end=2568
+  _globals['_ENDJOBRESPONSE']._serialized_start=2570
+  _globals['_ENDJOBRESPONSE']._serialized_end=2586
+  _globals['_CONTROL']._serialized_start=2723
+  _globals['_CONTROL']._serialized_end=3313
 # @@protoc_insertion_point(module_scope)

@@ -14,7 +14,6 @@ class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NODE_STATE_DRAINING: _ClassVar[NodeState]
     NODE_STATE_DRAINED: _ClassVar[NodeState]
     NODE_STATE_DEAD: _ClassVar[NodeState]
-
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_ALIVE: NodeState
 NODE_STATE_DRAINING: NodeState
@@ -29,12 +28,7 @@ class Version(_message.Message):
     protocol: int
     python: str
     freehold: str
-    def __init__(
-        self,
-        protocol: _Optional[int] = ...,
-        python: _Optional[str] = ...,
-        freehold: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., python: _Optional[str] = ..., freehold: _Optional[str] = ...) -> None: ...
 
 class GetInfoRequest(_message.Message):
     __slots__ = ()
@@ -46,9 +40,7 @@ class GetInfoResponse(_message.Message):
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     version: Version
     cluster: str
-    def __init__(
-        self, version: _Optional[_Union[Version, _Mapping]] = ..., cluster: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., cluster: _Optional[str] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
     __slots__ = ("version", "node", "signing_request_pem")
@@ -58,12 +50,7 @@ class EnrollRequest(_message.Message):
     version: Version
     node: str
     signing_request_pem: bytes
-    def __init__(
-        self,
-        version: _Optional[_Union[Version, _Mapping]] = ...,
-        node: _Optional[str] = ...,
-        signing_request_pem: _Optional[bytes] = ...,
-    ) -> None: ...
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., node: _Optional[str] = ..., signing_request_pem: _Optional[bytes] = ...) -> None: ...
 
 class EnrollResponse(_message.Message):
     __slots__ = ("cluster", "incarnation", "certificate_pem", "ca_pem", "expires_unix_s")
@@ -77,14 +64,7 @@ class EnrollResponse(_message.Message):
     certificate_pem: bytes
     ca_pem: bytes
     expires_unix_s: int
-    def __init__(
-        self,
-        cluster: _Optional[str] = ...,
-        incarnation: _Optional[int] = ...,
-        certificate_pem: _Optional[bytes] = ...,
-        ca_pem: _Optional[bytes] = ...,
-        expires_unix_s: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., incarnation: _Optional[int] = ..., certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ..., expires_unix_s: _Optional[int] = ...) -> None: ...
 
 class GetClusterRequest(_message.Message):
     __slots__ = ()
@@ -110,35 +90,10 @@ class ClusterState(_message.Message):
     demand: _containers.RepeatedCompositeFieldContainer[Demand]
     jobs: _containers.RepeatedCompositeFieldContainer[Job]
     sent_unix_ms: int
-    def __init__(
-        self,
-        cluster: _Optional[str] = ...,
-        head_incarnation: _Optional[int] = ...,
-        nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...,
-        demand: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...,
-        jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ...,
-        sent_unix_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., head_incarnation: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., demand: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., sent_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = (
-        "id",
-        "name",
-        "incarnation",
-        "state",
-        "is_head",
-        "total",
-        "available",
-        "labels",
-        "idle_s",
-        "actors",
-        "drivers",
-        "reason",
-        "store_bytes",
-        "store_total_bytes",
-        "hostname",
-        "address",
-    )
+    __slots__ = ("id", "name", "incarnation", "state", "is_head", "total", "available", "labels", "idle_s", "actors", "drivers", "reason", "store_bytes", "store_total_bytes", "hostname", "address")
     class TotalEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -146,7 +101,6 @@ class Node(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-
     class AvailableEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -154,7 +108,6 @@ class Node(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -162,7 +115,6 @@ class Node(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -195,25 +147,7 @@ class Node(_message.Message):
     store_total_bytes: int
     hostname: str
     address: str
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        incarnation: _Optional[int] = ...,
-        state: _Optional[_Union[NodeState, str]] = ...,
-        is_head: _Optional[bool] = ...,
-        total: _Optional[_Mapping[str, float]] = ...,
-        available: _Optional[_Mapping[str, float]] = ...,
-        labels: _Optional[_Mapping[str, str]] = ...,
-        idle_s: _Optional[float] = ...,
-        actors: _Optional[int] = ...,
-        drivers: _Optional[int] = ...,
-        reason: _Optional[str] = ...,
-        store_bytes: _Optional[int] = ...,
-        store_total_bytes: _Optional[int] = ...,
-        hostname: _Optional[str] = ...,
-        address: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., incarnation: _Optional[int] = ..., state: _Optional[_Union[NodeState, str]] = ..., is_head: _Optional[bool] = ..., total: _Optional[_Mapping[str, float]] = ..., available: _Optional[_Mapping[str, float]] = ..., labels: _Optional[_Mapping[str, str]] = ..., idle_s: _Optional[float] = ..., actors: _Optional[int] = ..., drivers: _Optional[int] = ..., reason: _Optional[str] = ..., store_bytes: _Optional[int] = ..., store_total_bytes: _Optional[int] = ..., hostname: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Demand(_message.Message):
     __slots__ = ("resources", "labels", "queued", "running", "oldest_s", "infeasible", "reason")
@@ -224,7 +158,6 @@ class Demand(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -232,7 +165,6 @@ class Demand(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
@@ -247,16 +179,7 @@ class Demand(_message.Message):
     oldest_s: float
     infeasible: bool
     reason: str
-    def __init__(
-        self,
-        resources: _Optional[_Mapping[str, float]] = ...,
-        labels: _Optional[_Mapping[str, str]] = ...,
-        queued: _Optional[int] = ...,
-        running: _Optional[int] = ...,
-        oldest_s: _Optional[float] = ...,
-        infeasible: _Optional[bool] = ...,
-        reason: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, resources: _Optional[_Mapping[str, float]] = ..., labels: _Optional[_Mapping[str, str]] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ..., oldest_s: _Optional[float] = ..., infeasible: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DrainNodeRequest(_message.Message):
     __slots__ = ("node", "reason", "deadline_s", "message")
@@ -265,7 +188,6 @@ class DrainNodeRequest(_message.Message):
         REASON_UNSPECIFIED: _ClassVar[DrainNodeRequest.Reason]
         REASON_IDLE: _ClassVar[DrainNodeRequest.Reason]
         REASON_REQUESTED: _ClassVar[DrainNodeRequest.Reason]
-
     REASON_UNSPECIFIED: DrainNodeRequest.Reason
     REASON_IDLE: DrainNodeRequest.Reason
     REASON_REQUESTED: DrainNodeRequest.Reason
@@ -277,13 +199,7 @@ class DrainNodeRequest(_message.Message):
     reason: DrainNodeRequest.Reason
     deadline_s: float
     message: str
-    def __init__(
-        self,
-        node: _Optional[str] = ...,
-        reason: _Optional[_Union[DrainNodeRequest.Reason, str]] = ...,
-        deadline_s: _Optional[float] = ...,
-        message: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, node: _Optional[str] = ..., reason: _Optional[_Union[DrainNodeRequest.Reason, str]] = ..., deadline_s: _Optional[float] = ..., message: _Optional[str] = ...) -> None: ...
 
 class DrainNodeResponse(_message.Message):
     __slots__ = ("accepted", "refusal", "state")
@@ -293,12 +209,7 @@ class DrainNodeResponse(_message.Message):
     accepted: bool
     refusal: str
     state: NodeState
-    def __init__(
-        self,
-        accepted: _Optional[bool] = ...,
-        refusal: _Optional[str] = ...,
-        state: _Optional[_Union[NodeState, str]] = ...,
-    ) -> None: ...
+    def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("name", "resources", "labels", "max")
@@ -309,7 +220,6 @@ class Group(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -317,7 +227,6 @@ class Group(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     NAME_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -326,13 +235,7 @@ class Group(_message.Message):
     resources: _containers.ScalarMap[str, float]
     labels: _containers.ScalarMap[str, str]
     max: int
-    def __init__(
-        self,
-        name: _Optional[str] = ...,
-        resources: _Optional[_Mapping[str, float]] = ...,
-        labels: _Optional[_Mapping[str, str]] = ...,
-        max: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., resources: _Optional[_Mapping[str, float]] = ..., labels: _Optional[_Mapping[str, str]] = ..., max: _Optional[int] = ...) -> None: ...
 
 class SetGroupsRequest(_message.Message):
     __slots__ = ("groups",)
@@ -352,7 +255,6 @@ class Job(_message.Message):
         STATE_RUNNING: _ClassVar[Job.State]
         STATE_SUCCEEDED: _ClassVar[Job.State]
         STATE_FAILED: _ClassVar[Job.State]
-
     STATE_UNSPECIFIED: Job.State
     STATE_RUNNING: Job.State
     STATE_SUCCEEDED: Job.State
@@ -369,15 +271,7 @@ class Job(_message.Message):
     message: str
     started_unix_ms: int
     ended_unix_ms: int
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        attempt: _Optional[int] = ...,
-        state: _Optional[_Union[Job.State, str]] = ...,
-        message: _Optional[str] = ...,
-        started_unix_ms: _Optional[int] = ...,
-        ended_unix_ms: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[_Union[Job.State, str]] = ..., message: _Optional[str] = ..., started_unix_ms: _Optional[int] = ..., ended_unix_ms: _Optional[int] = ...) -> None: ...
 
 class BeginJobRequest(_message.Message):
     __slots__ = ("id", "attempt", "node", "entrypoint")
@@ -389,13 +283,7 @@ class BeginJobRequest(_message.Message):
     attempt: int
     node: str
     entrypoint: str
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        attempt: _Optional[int] = ...,
-        node: _Optional[str] = ...,
-        entrypoint: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., node: _Optional[str] = ..., entrypoint: _Optional[str] = ...) -> None: ...
 
 class BeginJobResponse(_message.Message):
     __slots__ = ("accepted", "refusal")
@@ -415,13 +303,7 @@ class EndJobRequest(_message.Message):
     attempt: int
     exit_code: int
     message: str
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        attempt: _Optional[int] = ...,
-        exit_code: _Optional[int] = ...,
-        message: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., exit_code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class EndJobResponse(_message.Message):
     __slots__ = ()

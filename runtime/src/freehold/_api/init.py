@@ -59,6 +59,7 @@ class DriverRequest(NamedTuple):
     """What `init` asks of `start_driver`.
 
     Attributes:
+        address: the cluster to attach to; "" for what the settings say, "local" for one of its own.
         resources: amounts by name, `CPU`, `GPU` and `memory` (bytes) too; what is left out of those
             is detected.
         object_store_memory: bytes of the arena; None for the default.
@@ -74,6 +75,7 @@ class DriverRequest(NamedTuple):
     log_to_driver: bool
     system_config: dict[str, Any]
     labels: dict[str, str]
+    address: str = ""
 
 
 class InitContext(Mapping[str, Any]):
@@ -146,12 +148,16 @@ def init(
     _system_config: Mapping[str, Any] | None = None,
     **not_yet: Any,
 ) -> InitContext:
-    """Start a cluster on this machine, for this process; it ends with it, or with `shutdown`.
+    """Start a cluster on this machine, for this process; it ends with it, or with `shutdown`. Or,
+    with an address, attach to one that runs.
 
     Not needed: the first remote call does the same without arguments.
 
     Args:
-        address: None or "local"; joining a running cluster is not built yet.
+        address: of a running cluster: "auto" for the node that `freehold start` has started on this
+            machine, HOST:PORT of its head, or the join string that the head printed. Without a node
+            of that cluster here one with no CPUs is started, and ends with this process. None: what
+            FREEHOLD_ADDRESS says, else a cluster of its own; "local": a cluster of its own.
         num_cpus: CPUs to give to tasks; by default what this process may use.
         num_gpus: GPUs to give to tasks; by default those found.
         resources: amounts of custom resources by name.
@@ -173,6 +179,7 @@ def init(
         RuntimeError: this process has a cluster already.
         TypeError, ValueError, SettingsError: a wrong argument.
         NotSupportedYetError: an argument that is not built yet.
+        ClusterUnreachableError, AuthenticationError, JoinRefusedError: no such cluster lets it in.
 
     Example:
         >>> context = freehold.init(num_cpus=1, namespace="example")
@@ -180,7 +187,11 @@ def init(
         'example'
         >>> freehold.shutdown()
     """
-    _check_others(address, include_dashboard, not_yet)
+    if isinstance(address, str) and address.startswith("ray://"):
+        raise NotSupportedYetError(
+            feature="a client without a node (ray://)", instead="give HOST:PORT of the head"
+        )
+    _check_others(include_dashboard, not_yet)
     checks.flag("ignore_reinit_error", ignore_reinit_error)
     amounts = _amounts(num_cpus, num_gpus, resources, _memory)
     env = None if runtime_env is None else checks.runtime_env("runtime_env", runtime_env)
@@ -193,6 +204,7 @@ def init(
         log_to_driver=log_to_driver is None or checks.flag("log_to_driver", log_to_driver),
         system_config=dict(_system_config or {}),
         labels=checks.node_labels("labels", labels or {}),
+        address="" if address is None else checks.text("address", address),
     )
     with _starting:
         if state.is_forked():
@@ -289,12 +301,7 @@ def is_initialized() -> bool:
     return state.core is not None and not state.is_forked()
 
 
-def _check_others(address: Any, include_dashboard: Any, others: dict[str, Any]) -> None:
-    if address not in (None, "local"):
-        raise NotSupportedYetError(
-            feature=f"init(address={address!r})",
-            instead='leave it out: every driver starts a cluster of its own ("local")',
-        )
+def _check_others(include_dashboard: Any, others: dict[str, Any]) -> None:
     if include_dashboard:
         raise NotSupportedYetError(
             feature="include_dashboard=True", instead="use freehold.explain(ref) and .timeline()"

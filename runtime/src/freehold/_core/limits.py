@@ -122,3 +122,64 @@ EXIT_LOG_LINES = 20
 
 CANCEL_GRACE_S = 2.0
 """After a timed-out task was interrupted, the time it has to end before its worker is killed."""
+
+# ---- the control plane between machines -------------------------------------------------------
+
+CONTROL_FRAME_BYTES = 72 << 20
+"""Largest frame of the control plane: above the peer plane's, since an actor's code and arguments
+pass there too."""
+
+CONTROL_FRAME_MESSAGES = 256
+"""Messages in one frame of a node's stream: a backlog after an outage goes out in few frames."""
+
+KEEPALIVE_PERIOD_S = 3.0
+"""A connection to or of the control service that is silent this long is pinged, …"""
+
+KEEPALIVE_TIMEOUT_S = 2.0
+"""… and given up when no answer comes within this: a dead peer is noticed within 5 s."""
+
+HEARTBEAT_S = 2.0
+"""A node that has said nothing for this long says that it lives; far below `FENCE_S`."""
+
+CONFIRM_S = 1.0
+"""What was taken of a node's stream is confirmed within this, if nothing else is sent before."""
+
+REPORT_PERIOD_S = 0.5
+"""Least time between two reports of one node: with the views, two frames a node and second."""
+
+RECONNECT_FIRST_S = 0.2
+"""Pause before a node tries the control service again, doubled each time and spread at random, …"""
+
+RECONNECT_MOST_S = 5.0
+"""… to this at the most: a restarted head has its nodes back within seconds."""
+
+PROOF_S = 10.0
+"""Who opens a node's stream shows who it is within this."""
+
+STREAM_FRAMES = 64
+"""Frames written to a stream that its reader does not take; then the stream is cut."""
+
+UNCONFIRMED_MESSAGES = 50_000
+"""Messages kept for the other end of a node's stream, at some 100 bytes each; past it a control
+service gives the node up, and a node drops the oldest requests of its processes."""
+
+WATCHERS = 64
+"""Clients that watch a cluster at once: operators, dashboards, people."""
+
+WATCH_SILENCE_S = 10.0
+"""A watched cluster without changes is shown again after this: silence means a dead connection."""
+
+DEAD_SHOWN_S = 3600.0
+"""Dead nodes are shown to clients for this long."""
+
+LEAF_S = 24 * 3600.0
+"""Life of a node's certificate; renewed at half of it."""
+
+CA_DAYS = 3650
+"""Life of the CA that `start --head` makes."""
+
+CLOCK_SKEW_S = 300.0
+"""Certificates are valid from this long before they were made: clocks of machines differ."""
+
+CALL_S = 10.0
+"""A call to the control service is given up after this."""

@@ -44,6 +44,8 @@ class ControlService:
         self._links: dict[str, NodeLink] = {}
         self.membership = Membership()
         self.directory = ActorDirectory()
+        self.on_change: Callable[[list[m.NodeInfo]], None] = lambda nodes: None
+        """Is told of nodes that changed, joined or died."""
         self._member_alarm = clock.MachineAlarm(
             reactor, lambda: self._member(member_events.DeadlineReached())
         )
@@ -61,15 +63,18 @@ class ControlService:
 
     # ---- nodes -----------------------------------------------------------------------------------
 
-    def join(self, message: m.NodeJoined, send: Send) -> None:
-        """A node manager reports its node; `send` is the way back to it."""
+    def join(self, message: m.NodeJoined, send: Send, *, is_remote: bool = False) -> None:
+        """A node manager reports its node; `send` is the way back to it.
+
+        Of a remote one the process cannot be watched: whoever has its stream says `lose`.
+        """
         info = message.info
         link = NodeLink(info, send)
         old = self._links.get(info.node)
         if old is not None:
             self._unwatch(old)
         self._links[info.node] = link
-        if info.node != self._own_node:
+        if info.node != self._own_node and not is_remote:
             self._watch(link)
         # Membership paces its views; a new node is told at once, and before it is told that it has
         # joined: what needs it must not be called infeasible for a second.
@@ -94,6 +99,12 @@ class ControlService:
             self._lost(link, "its connection ended and its process is gone")
             return
         self._reactor.call_later(DEATH_SILENCE_S, lambda: self._silent(link))
+
+    def lose(self, node: str, reason: str) -> None:
+        """A node is gone for good."""
+        link = self._links.get(node)
+        if link is not None:
+            self._lost(link, reason)
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -168,6 +179,7 @@ class ControlService:
                 self._send(effect.target.node, m.ToProcess(effect.target, answer))
             else:
                 self._actor(actor_events.ViewChanged(effect.nodes))
+                self.on_change(effect.nodes)
         self._member_alarm.arm(self.membership.next_deadline())
 
     def _declare_dead(self, effect: member_events.DeclareDead) -> None:

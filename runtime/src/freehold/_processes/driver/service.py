@@ -1,9 +1,9 @@
 """A driver: the user's program, attached to the cluster that it starts.
 
-`start_driver` starts node process 0 (`bootstrap`), attaches a core to it and opens what a driver
-has
-besides: the gate for signal handlers, the interpreter's settings, the printing of workers' lines.
-`DriverCore.shutdown` undoes all of it and returns when the node's processes are gone.
+`start_driver` starts node process 0 (`bootstrap`), or finds a node that runs (`joining`), attaches
+a core to it and opens what a driver has besides: the gate for signal handlers, the interpreter's
+settings, the printing of workers' lines. `DriverCore.shutdown` undoes all of it and returns when
+the node's processes are gone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from freehold._core import messages as m
+from freehold._core.ids import Address
 from freehold._io.session import SessionFolder
 from freehold._io.signals import SignalGate
 from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 class InitRequest(Protocol):
     """What `init` was asked for; `freehold._api.init.DriverRequest` says what each is."""
+
+    @property
+    def address(self) -> str:
+        """Of a running cluster, or ""."""
 
     @property
     def resources(self) -> dict[str, float]:
@@ -54,6 +59,9 @@ class InitRequest(Protocol):
     def system_config(self) -> dict[str, Any]:
         """Settings by name."""
 
+
+LOCAL = "local"
+"""The address of a cluster of one's own."""
 
 LAST_LINES_S = 0.5
 """How long `shutdown` waits for the last lines of workers."""
@@ -144,34 +152,66 @@ def given_settings(request: InitRequest) -> dict[str, Any]:
 
 
 def start_driver(request: InitRequest) -> DriverCore:
-    """Start a cluster on this machine and attach to it.
+    """Start a cluster on this machine and attach to it, or attach to one that runs.
 
     Raises:
         SettingsError: a setting is unknown or its value is not valid.
         FreeholdSystemError: the node process did not start.
+        ClusterUnreachableError, AuthenticationError, JoinRefusedError: no such cluster.
     """
     settings = resolve_settings(given_settings(request))
     namespace = request.namespace or f"job-{os.urandom(6).hex()}"
-    node = start_node(settings, namespace=namespace)
+    address = request.address or settings.address
+    if address in ("", LOCAL):
+        node = start_node(settings, namespace=namespace)
+    else:
+        from freehold._processes.driver import joining
+
+        if request.resources:
+            raise ValueError(
+                f"init({', '.join(sorted(request.resources))}) is for a cluster of its own: this "
+                f"one is there already, with what its nodes have; leave it out, or the address"
+            )
+        found = joining.node_of(settings, address)
+        if found is not None:
+            shows_logs = settings.log_to_driver
+            return attach_driver(found, namespace, shows_logs=shows_logs)
+        node = joining.start_own_node(settings, address, namespace)
     try:
-        return attach_driver(node, namespace, owns_node=True, shows_logs=settings.log_to_driver)
+        return attach_driver(node, namespace, owned=node, shows_logs=settings.log_to_driver)
     except BaseException:
         node.kill()
         raise
 
 
+class RunningNode(Protocol):
+    """Where a node manager is: a `NodeProcess`, or the record of one that runs."""
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's id."""
+
+    @property
+    def node(self) -> str:
+        """The node's id."""
+
+    @property
+    def session_path(self) -> str:
+        """The cluster's folder."""
+
+
 def attach_driver(
-    node: NodeProcess,
+    node: RunningNode,
     namespace: str,
     *,
-    owns_node: bool,
+    owned: NodeProcess | None = None,
     shows_logs: bool = True,
     job: str = "",
 ) -> DriverCore:
-    """Be a driver of a running node.
+    """Be a driver of a node that runs.
 
     Args:
-        owns_node: whether the node process is to end with this driver.
+        owned: the node process that is to end with this driver.
         job: this driver's job, in a cluster that has more than one: its tasks run in processes of
             their own, what they write is shown here alone, and they end with it. Empty in a
             cluster that is this driver's alone.
@@ -180,26 +220,30 @@ def attach_driver(
     core, registered = attach(
         DriverCore,
         node.cluster,
-        node.address,
-        SessionFolder(node.sockets, node.node).socket_path,
+        Address(node.node, 0),
+        SessionFolder(node.session_path, node.node).socket_path,
         m.Register(os.getpid(), is_driver=True, namespace=namespace, job=job),
         None,
     )
     core.namespace = namespace
     core.job_id = job or node.cluster  # as in its workers
     if job:
-        paths = [os.path.abspath(path) for path in sys.path]
         core.job = m.Environment(
-            "", {}, paths=paths, job=job, namespace=namespace, driver=registered.address
+            "",
+            {},
+            paths=absolute(sys.path),
+            job=job,
+            namespace=namespace,
+            driver=registered.address,
         )
-    core.session_dir = node.sockets
+    core.session_dir = node.session_path
     printer = None
     if shows_logs:
         from freehold._io.logs import LogPrinter
 
         printer = LogPrinter()
     tunes = bool(registered.settings["tune_interpreter"])
-    core.open(node if owns_node else None, printer, tunes=tunes)
+    core.open(owned, printer, tunes=tunes)
     return core
 
 

@@ -282,6 +282,10 @@ class LeaseDesk:
         )
         self._hub.to_control(self._told)
 
+    def last_report(self) -> m.NodeReported:
+        """What was last told, for a control service that has not heard it."""
+        return self._told
+
     def store_changed(self) -> None:
         """The store holds more or less than it did: tell soon, if nothing else is told before."""
         if not self._is_telling:

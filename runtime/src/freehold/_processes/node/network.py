@@ -27,7 +27,7 @@ class NetworkDesk:
     """Opens the node to other machines, and keeps its processes informed.
 
     Args:
-        start: has the credentials by now.
+        start: what the starter said.
     """
 
     def __init__(self, hub: Hub, start: NodeStart) -> None:
@@ -39,23 +39,25 @@ class NetworkDesk:
         self.place = NodePlace(hub.node, hub.incarnation, "", 0)
         """Where this node is reached."""
 
-    def open(self) -> None:
+    def open(self, host: str, credentials: Credentials | None) -> None:
         """Listen, if this node has a network.
+
+        Args:
+            host: this machine's address as others reach it; "" for a cluster on one machine.
 
         Raises:
             ValueError: the settings cannot be carried out.
         """
         settings, hub = self._start.settings, self._hub
-        if not settings.host:
+        if not host:
             return
-        credentials = self._start.credentials
         if credentials is None:
             raise ValueError("host is given, but this node has no credentials to be believed with")
         try:
-            self._gate = Gate(hub.peers, tcp.resolve(settings.host), settings.port)
+            self._gate = Gate(hub.peers, tcp.resolve(host), settings.peer_port)
         except OSError as error:
             raise ValueError(
-                f"host is {settings.host!r} with port {settings.port} but must be an address of "
+                f"host is {host!r} with peer_port {settings.peer_port} but must be an address of "
                 f"this machine with a free port ({error})"
             ) from None
         self.place = NodePlace(hub.node, hub.incarnation, self._gate.host, self._gate.port)

@@ -16,7 +16,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, root_task_id
@@ -52,6 +52,9 @@ from freehold._processes.node.start import NodeStart
 from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
 
+if TYPE_CHECKING:
+    from freehold._processes.node.control_plane import ControlPlane
+
 END_S = 3.0
 """Seconds the zygotes may take to end the workers before they are killed themselves."""
 
@@ -67,15 +70,24 @@ class NodeManager:
     """
 
     def __init__(
-        self, start: NodeStart, node: str, cluster: str, session: SessionFolder, spawned: Spawned
+        self,
+        start: NodeStart,
+        node: str,
+        cluster: str,
+        session: SessionFolder,
+        spawned: Spawned,
+        plane: ControlPlane | None = None,
     ) -> None:
         self.start = start
         self.session = session
-        self.is_first = not start.head
-        self.head = start.head or node
+        self.plane = plane
+        self.is_first = start.is_first
+        self.head = start.head or (node if self.is_first else "")
+        """The node that the control service lives on; "" until a network's has told."""
         self.reactor = Reactor()
         settings = start.settings
-        self.hub = Hub(self.reactor, node, cluster, settings)
+        incarnation = plane.incarnation if plane is not None else 0
+        self.hub = Hub(self.reactor, node, cluster, settings, incarnation)
         self.hub.peers = Peers(
             self.reactor, cluster, session.socket_path, self._receive, self._closed
         )
@@ -94,7 +106,8 @@ class NodeManager:
 
     def _build(self, spawned: Spawned) -> None:
         hub, settings = self.hub, self.start.settings
-        remove_path = self.session.path if self.is_first else self.session.node_path
+        owns_folder = self.is_first and self.plane is None
+        remove_path = self.session.path if owns_folder else self.session.node_path
         self.environments = Environments(
             hub,
             self.start.sys_path,
@@ -158,13 +171,18 @@ class NodeManager:
     def begin(self) -> None:
         """Listen, join the cluster, start the first workers."""
         self.hub.peers.listen(self.hub.address)
-        self.network.open()
+        if self.plane is not None:
+            self.network.open(self.plane.host, self.plane.peer_credentials())
+        else:
+            self.network.open(self.start.settings.host, self.start.credentials)
         joined = m.NodeJoined(self._info())
         if self.control is not None:
-            to_node = LocalLink(self.reactor, self._from_control)
+            to_node = LocalLink(self.reactor, self.from_control)
             self.control.join(joined, to_node.send)
-        else:
+        elif self.plane is None:
             self.hub.peers.connect(Address(self.head, 0)).send(joined)
+        if self.plane is not None:
+            self.plane.begin(self, joined)
         self._view[self.hub.node] = joined.info
         self.leases.handle(sched.NodeStarted())
 
@@ -177,6 +195,10 @@ class NodeManager:
         self._end_reason = self._end_reason or reason
         self.reactor.stop()
 
+    def terminate(self) -> None:
+        """It was asked to end in an orderly way: by SIGTERM, or ^C at its own terminal."""
+        self.end("it was asked to end (SIGTERM)")
+
     def close(self) -> str:
         """Kill the workers, let the zygotes end, delete the folder; why the node ended."""
         told = m.ShutDown(self._end_reason)
@@ -187,6 +209,8 @@ class NodeManager:
         pids = self.environments.dismiss_all()
         deadline = time.monotonic() + END_S
         self.children.wait_for(pids, deadline)
+        if self.plane is not None:
+            self.plane.close(self._end_reason)
         if self.control is not None:
             self.control.close()
         self.network.close()
@@ -297,7 +321,7 @@ class NodeManager:
             self.transfer.node_lost(peer.node, f"the connection to node {peer.node[:8]} ended")
             if self.control is not None:
                 self.control.disconnected(peer.node)
-            elif peer.node == self.head:
+            elif peer.node == self.head and self.plane is None:
                 self.end(f"the cluster's first node ended ({reason or 'its connection closed'})")
         elif process is None:
             # An owner of another node. If it has ended that is told; if only the connection broke
@@ -398,7 +422,12 @@ class NodeManager:
         assert self.control is not None
         self.control.handle(self.hub.node, message)
 
-    def _from_control(self, message: m.Message) -> None:
+    def fenced(self, reason: str) -> None:
+        """The control service will not hear of this node under its incarnation any more."""
+        self.end(f"the control service refused it: {reason}")
+
+    def from_control(self, message: m.Message) -> None:
+        """The control service said something."""
         self._handlers[type(message)](Address(self.head, 0), message)
 
     def _from_node(self, connection: Connection, source: Address, message: m.Message) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 
 import msgspec
 
@@ -17,6 +18,7 @@ from freehold._processes.node.memory import MemoryReader
 _ARENA_SHARE = 0.3
 _MIN_ARENA_BYTES = 1 << 20
 _MOST_WORKERS = 10_000
+_CLUSTER = re.compile(r"[0-9a-f]{12}")
 _CPU_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
 
 
@@ -45,13 +47,6 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Bytes of the object store; by default 30 % of RAM or of the cgroup's limit, as tasks need
     the rest."""
 
-    host: str = ""
-    """This machine's address as other nodes reach it, and where the node listens for them; empty:
-    the cluster is on this machine alone, and nothing listens on TCP."""
-
-    port: int = 0
-    """TCP port of the node, one for all its processes; 0: any that is free."""
-
     tls: bool = True
     """Whether nodes speak TLS to each other. Without it nobody is heard who lacks the cluster's
     secret, but whoever is on the way may read and change what is said: for networks that are
@@ -59,6 +54,46 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     dir: str = ""
     """Folder for the sockets of running clusters; by default $XDG_RUNTIME_DIR or /tmp."""
+
+    address: str = ""
+    """The cluster to join: HOST:PORT of its head, the join string that the head printed, or `auto`
+    for the node that runs on this machine. By default every driver starts a cluster of its own."""
+
+    host: str = ""
+    """Name or address under which other machines reach this node; by default that of the interface
+    that leads outside. A loopback address is listened on alone, else all interfaces are."""
+
+    control_port: int = 7400
+    """Port of the control service, on the head alone; 0 for any."""
+
+    peer_port: int = 0
+    """Port where other machines' processes reach those of this node, one for all of them; 0 for
+    any. `freehold start` takes 7401 if it is free."""
+
+    health_port: int = 0
+    """Port for /healthz, /readyz and /metrics; 0: none. `freehold start` takes 7402 if it is
+    free."""
+
+    join_timeout_s: float = 60.0
+    """Seconds a node tries to reach a head that is away when it starts: heads are started with
+    their nodes, and take as long as an image is pulled."""
+
+    cluster: str = ""
+    """The cluster's id, 12 hex digits; by default the head makes one, kept in `state_dir`."""
+
+    cluster_name: str = ""
+    """What people call the cluster: shown with its metrics."""
+
+    state_dir: str = ""
+    """The head's folder for what must survive it; by default $XDG_STATE_HOME/freehold or
+    ~/.local/state/freehold."""
+
+    auth_dir: str = ""
+    """Folder with `token` and `ca.crt`, as Kubernetes mounts them; by default the head makes them
+    in `state_dir`, and others have the join string."""
+
+    ca_dir: str = ""
+    """Folder with the CA's `ca.crt` and `ca.key`, for the head alone; by default in `state_dir`."""
 
     full_timeout_s: float = 30.0
     """Seconds a producer waits for room while nothing at all is freed, before it gets an error."""
@@ -128,9 +163,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ValueError(f"resources has a wrong amount: {error}") from None
         if self.object_store_memory is not None:
             self._check_store(self.object_store_memory)
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port is {self.port} but must be 0 to 65535")
-        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
+        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s", "join_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)} but must be above 0 s")
         for name in ("touched_free_bytes", "log_bytes_per_s", "lineage_bytes", "pending_bytes"):
@@ -146,6 +179,18 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 )
         if ":" not in self.worker:
             raise ValueError("worker must be module:function")
+        self._check_network()
+
+    def _check_network(self) -> None:
+        for name in ("control_port", "peer_port", "health_port"):
+            port = getattr(self, name)
+            if not 0 <= port < 1 << 16:
+                raise ValueError(f"{name} is {port} but must be 0 to 65535")
+        if self.cluster and not _CLUSTER.fullmatch(self.cluster):
+            raise ValueError(f"cluster is {self.cluster!r} but must be 12 hex digits")
+        for key in self.labels:
+            if not key:
+                raise ValueError("labels has an empty key")
 
     def _check_store(self, size_bytes: int) -> None:
         if size_bytes < _MIN_ARENA_BYTES:
@@ -214,6 +259,14 @@ def store_settings(settings: NodeSettings) -> StoreSettings:
 def session_base(settings: NodeSettings) -> str:
     """The folder that the session root is in."""
     return settings.dir or os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
+
+
+def state_folder(settings: NodeSettings) -> str:
+    """The folder for what must survive the head."""
+    if settings.state_dir:
+        return os.path.abspath(settings.state_dir)
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(base, "freehold")
 
 
 def usable_cpus() -> int:
