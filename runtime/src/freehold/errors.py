@@ -38,6 +38,7 @@ nothing, logs nothing, and every class survives pickling with its message and it
     ├─ UnserializableException            an exception that cannot be unpickled here
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
     ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
+    ├─ HeadStateError*                    what a head keeps of its cluster is not usable
     ├─ SettingsError*, NotSupportedYetError*
     └─ FreeholdSystemError                Freehold itself failed
        ├─ InvariantError*                 … a rule of its own was broken
@@ -92,6 +93,7 @@ from freehold._errors.process import (
     ClusterDiedError,
     ForkedProcessError,
     FreeholdSystemError,
+    HeadStateError,
     InvariantError,
     NotInitializedError,
     NotSupportedYetError,
@@ -132,6 +134,7 @@ __all__ = [
     "FreeholdError",
     "FreeholdSystemError",
     "GetTimeoutError",
+    "HeadStateError",
     "InvariantError",
     "LocalNodeDiedError",
     "LocalRayletDiedError",

@@ -38,6 +38,16 @@ class ClusterDiedError(FreeholdError):
     _says = "cluster {cluster} ended: {reason}; call shutdown() and init() again"
 
 
+class HeadStateError(FreeholdError):
+    """What a head keeps of its cluster cannot be read or written. A setting that names no folder:
+    `SettingsError`.
+    """
+
+    path: str = "unknown"
+    reason: str = "it cannot be used"
+    _says = "the head's state in {path} cannot be used: {reason}"
+
+
 class SettingsError(FreeholdError, ValueError):
     """A setting is unknown, malformed or contradicts another. An option not built yet:
     `NotSupportedYetError`.

@@ -201,3 +201,20 @@ class NodeInfo(Plain):
     """"alive", "draining", "drained" or "dead"."""
     reason: str = ""
     """Why it is draining or died."""
+
+
+class Group(FrozenPlain, frozen=True):
+    """Nodes that could be added: what the largest of the group has, in units, and how many."""
+
+    name: str
+    resources: dict[str, int]
+    labels: dict[str, str] = {}
+    most: int = 0
+
+
+class LivingActor(FrozenPlain, frozen=True):
+    """An actor's placement on a node that reports itself: `address` once its constructor ran."""
+
+    actor: bytes
+    restart: int
+    address: Address | None = None

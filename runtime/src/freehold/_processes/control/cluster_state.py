@@ -1,0 +1,77 @@
+"""The cluster as clients and the operator see it: what `GetCluster` answers, but for the demand."""
+
+from __future__ import annotations
+
+import msgspec
+
+from freehold._core.jobs.events import JobRecord
+from freehold._core.membership.events import NodeStatus
+from freehold._core.resources import to_floats
+
+JOBS_SHOWN = 100
+"""Jobs that have ended, of those remembered: the last."""
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A node, in the words of control.proto's `Node`; amounts as people write them."""
+
+    id: str
+    name: str
+    incarnation: int
+    state: str
+    is_head: bool
+    total: dict[str, float]
+    available: dict[str, float]
+    labels: dict[str, str]
+    idle_s: float
+    actors: int
+    drivers: int
+    reason: str
+    store_bytes: int
+    store_total_bytes: int
+    hostname: str
+    address: str
+    queued: dict[str, int]
+    """{shape description: count}, as the node reports it: what the demand is summed of."""
+
+
+class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
+    """The living nodes, those that died lately, and the jobs."""
+
+    cluster: str
+    head_incarnation: int
+    nodes: list[NodeView]
+    jobs: list[JobRecord]
+    problem: str = ""
+    """Why the head cannot write its state at the moment; empty if it can."""
+
+
+def view_of(status: NodeStatus) -> NodeView:
+    """One node."""
+    info = status.info
+    host = f"[{info.host}]" if ":" in info.host else info.host
+    return NodeView(
+        id=info.node,
+        name=info.name,
+        incarnation=info.incarnation,
+        state=info.state if info.is_alive else "dead",
+        is_head=info.is_head,
+        total=to_floats(info.total),
+        available=to_floats(info.available),
+        labels=info.labels,
+        idle_s=status.idle_s,
+        actors=status.actors,
+        drivers=status.drivers,
+        reason=info.reason,
+        store_bytes=info.store_bytes,
+        store_total_bytes=info.store_total_bytes,
+        hostname=info.hostname,
+        address=f"{host}:{info.port}" if info.host else "",
+        queued=info.queued,
+    )
+
+
+def shown_jobs(records: list[JobRecord]) -> list[JobRecord]:
+    """All that run, and the last that ended."""
+    running = [record for record in records if not record.ended_unix_ms]
+    return [record for record in records if record.ended_unix_ms][-JOBS_SHOWN:] + running
