@@ -226,3 +226,24 @@ class PackagePart(Message, tag=172):
     data: bytes
     is_last: bool = False
     error: str = ""
+
+
+# ---- node manager ↔ node manager -------------------------------------------------------------
+
+
+class AskHead(Message, tag=66):
+    """The sender hears nothing of the head: has the receiver?"""
+
+    request: int
+
+
+class HeadHeard(Message, tag=67):
+    """The answer to `AskHead`: how long ago the sender heard from the head, −1 for never.
+
+    `head` is the incarnation it heard last, `uptime_s` how long that one has served by now.
+    """
+
+    request: int
+    ago_s: float
+    head: int
+    uptime_s: float

@@ -212,18 +212,6 @@ class ShapeDemand(Plain):
     oldest_s: float = 0.0
 
 
-class NodeGroup(FrozenPlain, frozen=True):
-    """A kind of node that could be added: the largest there can be, and its labels.
-
-    On Kubernetes these are the worker groups that the operator may scale up.
-    """
-
-    name: str
-    total: dict[str, int]
-    labels: dict[str, str] = {}
-    most: int = 0
-
-
 class NodeInfo(Plain):
     """A node as membership knows it; amounts in units of 0.0001."""
 
@@ -252,7 +240,24 @@ class NodeInfo(Plain):
     reason: str = ""
     """Why it is draining or died."""
     demand: list[ShapeDemand] = []
-    idle_s: float = 0.0
-    """For how long it has had no lease, actor, driver or primary copy when it last said so."""
-    actors: int = 0
-    drivers: int = 0
+    """What runs and waits there; other nodes are not told."""
+
+
+class NodeGroup(FrozenPlain, frozen=True):
+    """Nodes that could be added: what the largest of the group has, in units, and how many.
+
+    On Kubernetes these are the worker groups that the operator may scale up.
+    """
+
+    name: str
+    resources: dict[str, int]
+    labels: dict[str, str] = {}
+    most: int = 0
+
+
+class LivingActor(FrozenPlain, frozen=True):
+    """An actor's placement on a node that reports itself: `address` once its constructor ran."""
+
+    actor: bytes
+    restart: int
+    address: Address | None = None

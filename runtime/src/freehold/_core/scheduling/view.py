@@ -68,7 +68,7 @@ class ClusterView:
     def set_groups(self, groups: list[NodeGroup]) -> None:
         """These kinds of nodes could be added, and no others."""
         self.groups = [
-            NodeRoom(GROUP + group.name, group.total, {}, group.labels) for group in groups
+            NodeRoom(GROUP + group.name, group.resources, {}, group.labels) for group in groups
         ]
 
     def may_come(self, shape: Shape, where: Where | None, now: Instant) -> bool:

@@ -16,7 +16,7 @@ from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._io.session import SessionFolder
 from freehold._io.signals import SignalGate
-from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+from freehold._processes.driver.bootstrap import NodeProcess, absolute, resolve_settings, start_node
 from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.forks import watch_forks

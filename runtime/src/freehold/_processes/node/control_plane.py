@@ -23,14 +23,17 @@ from freehold._core.limits import RECONNECT_FIRST_S, RECONNECT_MOST_S
 from freehold._io import certificates
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
+from freehold._io.reactor import Reactor
 from freehold._io.rpc.calls import ControlCalls, Enrolled, Trust, probe
 from freehold._io.rpc.link import ControlLink
 from freehold._io.rpc.runtime import Loop, Mailbox
 from freehold._io.rpc.server import ControlServer
 from freehold._io.rpc.streams import NodeStreams
+from freehold._io.state_db import StateDb
 from freehold._processes.control.desk import ControlDesk
 from freehold._processes.control.secrets import ClusterSecrets, TokenFiles, read_file
-from freehold._processes.node.settings import NodeSettings
+from freehold._processes.control.service import ControlService
+from freehold._processes.node.settings import NodeSettings, state_folder
 from freehold._processes.node.start import NodeStart
 from freehold.errors import ClusterUnreachableError
 
@@ -43,8 +46,13 @@ _LOOPBACK = ("127.", "localhost", "::1")
 class ControlPlane(Protocol):
     """A head's or another node's part in the control plane."""
 
-    cluster: str
-    incarnation: int
+    @property
+    def cluster(self) -> str:
+        """The cluster's id."""
+
+    @property
+    def incarnation(self) -> int:
+        """Of this node, as the control service granted it."""
 
     @property
     def credentials(self) -> Credentials:
@@ -139,16 +147,26 @@ class HeadPlane:
         """Calls that were not let in, by kind."""
         return dict(self._server.refusals.by_kind) if self._server is not None else {}
 
+    def serve(self, reactor: Reactor, own_node: str) -> ControlService:
+        """The control service, as it was when an earlier head of the cluster ended.
+
+        Raises:
+            HeadStateError: what that kept cannot be used.
+        """
+        db = StateDb(reactor, state_folder(self._settings))
+        return ControlService(
+            reactor,
+            own_node,
+            db=db,
+            cluster=self.cluster,
+            head_incarnation=self._secrets.starts,
+        )
+
     def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
         """See `ControlPlane`."""
         assert node.control is not None
         self._mailbox = Mailbox(node.reactor)
-        desk = ControlDesk(
-            node.reactor,
-            node.control,
-            self.cluster,
-            self._secrets.starts,
-        )
+        desk = ControlDesk(node.reactor, node.control)
         self._streams = desk.streams = NodeStreams(node.reactor, desk, os.urandom(8).hex())
         server = ControlServer(
             self._loop,

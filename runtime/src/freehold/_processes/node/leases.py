@@ -50,7 +50,6 @@ class LeaseDesk:
         self._told = m.NodeReported(hub.node, dict(total), {})
         self._scheduled = ev.ReportNode(dict(total), {}, is_idle=True)
         """The scheduler's part of the last report."""
-        self._idle_since: float | None = clock.now()
         self._is_telling = False
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
@@ -261,12 +260,6 @@ class LeaseDesk:
         drivers = len(self._hub.processes.drivers())
         # Copies of others' objects and empty slabs are nothing that its end would lose.
         is_idle = effect.is_idle and not drivers and not use.primary_bytes
-        now = clock.now()
-        if not is_idle:
-            self._idle_since = None
-        elif self._idle_since is None:
-            self._idle_since = now
-        idle_s = now - self._idle_since if self._idle_since is not None else 0.0
         self._scheduled = effect
         self._told = m.NodeReported(
             self._hub.node,
@@ -275,10 +268,10 @@ class LeaseDesk:
             use.in_use_bytes,
             use.touched_free_bytes,
             use.pinned_replica_bytes,
-            effect.demand,
-            idle_s,
-            effect.actors,
-            drivers,
+            actors=effect.actors,
+            drivers=drivers,
+            is_idle=is_idle,
+            demand=effect.demand,
         )
         self._hub.to_control(self._told)
 

@@ -16,7 +16,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, root_task_id
@@ -53,7 +53,7 @@ from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
 
 if TYPE_CHECKING:
-    from freehold._processes.node.control_plane import ControlPlane
+    from freehold._processes.node.control_plane import ControlPlane, HeadPlane
 
 END_S = 3.0
 """Seconds the zygotes may take to end the workers before they are killed themselves."""
@@ -142,7 +142,12 @@ class NodeManager:
         self.children = Children(self.reactor, self.pool.reaped)
         self.control: ControlService | None = None
         if self.is_first:
-            self.control = ControlService(self.reactor, hub.node)
+            plane = self.plane
+            self.control = (
+                cast("HeadPlane", plane).serve(self.reactor, hub.node)
+                if plane is not None
+                else ControlService(self.reactor, hub.node)
+            )
             to_control = LocalLink(self.reactor, self._at_control)
             hub.to_control = to_control.send
         else:
@@ -225,7 +230,7 @@ class NodeManager:
             self.total,
             dict(self.total),
             is_head=self.is_first,
-            socket_dir=self.session.path,
+            socket_dir=self.session.path if self.plane is None else "",
             pid=os.getpid(),
             hostname=os.uname().nodename,
             store_total_bytes=self.arena.size_bytes,
