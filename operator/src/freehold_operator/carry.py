@@ -65,10 +65,12 @@ class Outcome(msgspec.Struct, kw_only=True):
     Attributes:
         again: look again at this time, or at once if it has passed.
         retry_s: something failed that may pass; make the pass again after at least this long.
+        has_acted: something was changed, so that the next step may be due.
     """
 
     again: float | None = None
     retry_s: float | None = None
+    has_acted: bool = False
     errors: list[str] = []
 
     def look_at(self, when: float) -> None:
@@ -202,6 +204,8 @@ class Carrier:
 
     def _count(self, action: Action, kind: str) -> None:
         self._tools.metrics.actions.labels(type(action).__name__, kind).inc()
+        if not isinstance(action, WriteStatus):
+            self._outcome.has_acted = True
 
     async def _write_status(self, action: WriteStatus) -> None:
         now = self._tools.clock()
@@ -237,6 +241,7 @@ class Carrier:
         await self._create_secret(auth_name, data, action.why)
         self._memory.has_secrets = True
         self._memory.accept("Secret")
+        self._count(action, "Secret")
 
     async def _create_secret(self, name: str, data: dict[str, str], why: str) -> Body:
         manifest = render.secret(self._meta, name, data)
@@ -274,8 +279,8 @@ class Carrier:
         kind = kinds.ALL[action.kind]
         _, is_new = await self._create_or_adopt(kind, action.manifest)
         self._memory.accept(key)
+        self._count(action, action.kind)
         if is_new:
-            self._count(action, action.kind)
             log.decision(self._about, "create", f"{action.kind}/{action.name}", action.why)
 
     async def _create_or_adopt(self, kind: Kind, manifest: Body) -> tuple[Body, bool]:

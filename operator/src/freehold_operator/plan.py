@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from freehold_operator import merge, names, render
 from freehold_operator.actions import (
     Action,
@@ -27,9 +29,9 @@ from freehold_operator.actions import (
 from freehold_operator.facts import PodFacts
 from freehold_operator.pods import PodTemplate
 from freehold_operator.quantity import parse_quantity
-from freehold_operator.scaling import Targets, targets
+from freehold_operator.scaling import Targets, idle_from, targets
 from freehold_operator.status import Findings, cluster_status, head_pod
-from freehold_operator.supply import State, Worker, classify
+from freehold_operator.supply import State, Worker, aged, classify
 from freehold_operator.view import ClusterView
 from freehold_operator.workers import GroupPlan, Scene, kill, plan_group, soonest
 
@@ -267,6 +269,8 @@ def plan_cluster(view: ClusterView, now: float) -> Plan:
     cluster, spec = view.cluster, view.cluster.spec
     if cluster.meta.deleting:
         return Plan(actions=in_order(_kill_all(view)))
+    if view.report is not None:
+        view = msgspec.structs.replace(view, report=aged(view.report, now))
     head = render.head_template(cluster, view.defaults)
     templates = {g.name: render.worker_template(cluster, g, view.defaults) for g in spec.groups}
     foreign = foreign_pods(view)
@@ -301,6 +305,7 @@ def plan_cluster(view: ClusterView, now: float) -> Plan:
         waits_for_actors=sum(p.waits_for_actors for p in plans),
     )
     actions += _status(view, findings, now)
+    again = soonest(again, idle_from(cluster, workers, now))
     overdue = [
         w.pod.unscheduled_since + timeout_s
         for w in workers

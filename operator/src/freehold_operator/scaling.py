@@ -186,6 +186,19 @@ def _desired(
     return desired
 
 
+def idle_from(cluster: Cluster, workers: Sequence[Worker], now: float) -> float | None:
+    """When the next worker will have been idle for long enough to go."""
+    rules = cluster.spec.autoscaling
+    if rules is None or rules.dry_run:
+        return None
+    waits = [
+        rules.idle_timeout_s - w.node.idle_s
+        for w in workers
+        if w.state is State.READY and w.node is not None and is_idle(w, 1e-9)
+    ]
+    return min((now + wait for wait in waits if wait > 0), default=None)
+
+
 def is_idle(worker: Worker, for_s: float) -> bool:
     """Whether it has done and kept nothing for that long, and no actor lives there."""
     node = worker.node

@@ -54,6 +54,19 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
         return self.pod.meta.name
 
 
+def aged(report: HeadReport, now: float) -> HeadReport:
+    """A report as it would be now if nothing had changed: what was idle has been idle for longer.
+
+    The head tells of changes at once, and else every ten seconds.
+    """
+    passed_s = max(0.0, now - report.received)
+    nodes = tuple(
+        msgspec.structs.replace(node, idle_s=node.idle_s + passed_s) if node.idle_s > 0 else node
+        for node in report.nodes
+    )
+    return msgspec.structs.replace(report, nodes=nodes)
+
+
 def nodes_by_name(report: HeadReport | None) -> dict[str, NodeFacts]:
     """The head's nodes by pod; of several lives of a name the one that lives."""
     found: dict[str, NodeFacts] = {}

@@ -179,13 +179,8 @@ def _shrink(
                 why=f"idle for {w.node.idle_s:.0f} s" if is_autoscaled else "replicas were reduced",
             )
         )
-    again = None
-    if is_autoscaled:
-        waiting = [w for w in free if not is_idle(w, idle_s) and w.node and w.node.idle_s > 0]
-        again = soonest(*(scene.now + idle_s - w.node.idle_s for w in waiting if w.node))
     return GroupPlan(
         actions=tuple(actions),
-        look_again=again,
         waits_for_actors=0 if is_autoscaled else max(0, excess - len(candidates[:excess])),
     )
 
@@ -268,7 +263,9 @@ def plan_group(
     if len(supply) > desired:
         change = _shrink(scene, group, left, desired)
     elif len(supply) < desired and group is not None and template is not None:
-        change = _grow(scene, group, template, workers, desired - len(supply))
+        # What is deleted to be made anew is missed in the next pass, when its room is free.
+        renewed = sum(w.is_supply for w in workers) - len(supply)
+        change = _grow(scene, group, template, workers, desired - len(supply) - renewed)
     else:
         change = GroupPlan()
     return GroupPlan(
