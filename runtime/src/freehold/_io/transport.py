@@ -366,6 +366,8 @@ class Peers:
         self.cluster = cluster
         self.address: Address | None = None
         self.refused = 0
+        self.is_fenced: Callable[[Address], bool] = lambda address: False
+        """Whether an address is of a node that was declared dead under that incarnation."""
         self.socket_path = socket_path
         self._on_messages = on_messages
         self._on_closed = on_closed
@@ -524,6 +526,8 @@ class Peers:
             reason = f"protocol {hello.protocol} is not {PROTOCOL}: use one Freehold version"
         elif hello.cluster != self.cluster or hello.target != self.address:
             reason = f"this is {self.address} of cluster {self.cluster}, not {hello.target}"
+        elif self.is_fenced(hello.source):
+            reason = f"{hello.source} is of a node that was declared dead; it must join anew"
         if reason or not isinstance(hello, Hello):
             connection.refuse(reason)
             return

@@ -16,6 +16,9 @@ class Register(Message, tag=40):
     start: int = 0
     is_driver: bool = False
     namespace: str = ""
+    job: str = ""
+    attempt: int = 0
+    """The job's attempt that this driver is, if it was started as one."""
 
 
 class Registered(Message, tag=41):
@@ -28,6 +31,8 @@ class Registered(Message, tag=41):
     total: dict[str, int]
     root: bytes = b""
     nodes: list[NodeInfo] = []
+    dead: list[tuple[str, int]] = []
+    """(node, incarnation) that were declared dead: their connections are refused."""
 
 
 class LeaseDemand(Message, tag=42):

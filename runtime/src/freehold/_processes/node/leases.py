@@ -17,7 +17,7 @@ from freehold._processes.node.processes import LocalProcess
 from freehold._processes.node.settings import scheduler_settings
 
 STORE_REPORT_S = 0.25
-"""How often the store's use is reported at the most, while nothing else changes."""
+"""How often the use of store, actors and drivers is reported, while nothing else changes."""
 
 
 class LeaseDesk:
@@ -42,6 +42,8 @@ class LeaseDesk:
         self._alarm = clock.MachineAlarm(hub.reactor, lambda: self.handle(ev.DeadlineReached()))
         self._told = m.NodeReported(hub.node, dict(total), {})
         self._is_telling = False
+        self._actors: dict[tuple[bytes, int], Address] = {}
+        """Placements that have started, and where."""
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
         self._doers: dict[type, Any] = {
@@ -112,6 +114,9 @@ class LeaseDesk:
 
     def _on_actor_started(self, source: Address, message: m.ActorStarted) -> None:
         self._specs.pop((message.actor, message.restart), None)
+        if not message.error:
+            self._actors[message.actor, message.restart] = message.address
+            self.state_changed()
         self._hub.to_control(message)
 
     def _on_actor_ending(self, source: Address, message: m.ActorEnded) -> None:
@@ -233,33 +238,56 @@ class LeaseDesk:
         self._hub.to_control(failed)
 
     def _actor_ended(self, effect: ev.ReportActorEnded) -> None:
+        if self._actors.pop((effect.actor, effect.restart), None) is not None:
+            self.state_changed()
         self._specs.pop((effect.actor, effect.restart), None)
         ended = m.ActorEnded(effect.actor, effect.restart, effect.cause, effect.is_intended)
         self._hub.to_control(ended)
 
     def _report(self, effect: ev.ReportNode) -> None:
+        self._told = self._state(effect.available, effect.queued)
+        self._hub.to_control(self._told)
+
+    def _state(self, available: dict[str, int], queued: dict[str, int]) -> m.NodeReported:
+        """What there is to report."""
         use = self._store_use()
-        self._told = m.NodeReported(
+        actors = len(self.scheduler.placements)
+        drivers = len(self._hub.processes.drivers())
+        is_free = available == self.total and not queued
+        return m.NodeReported(
             self._hub.node,
-            effect.available,
-            effect.queued,
+            available,
+            queued,
             use.in_use_bytes,
             use.touched_free_bytes,
             use.pinned_replica_bytes,
+            actors=actors,
+            drivers=drivers,
+            is_idle=is_free and not (actors or drivers or use.in_use_bytes),
         )
-        self._hub.to_control(self._told)
 
-    def store_changed(self) -> None:
-        """The store holds more or less than it did: tell soon, if nothing else is told before."""
+    def last_report(self) -> m.NodeReported:
+        """What was last told, for a control service that has not heard it."""
+        return self._told
+
+    def living_actors(self) -> list[m.LivingActor]:
+        """All placements here, with the address of those that have started."""
+        return [
+            m.LivingActor(actor, restart, self._actors.get((actor, restart)))
+            for actor, restart in self.scheduler.placements
+        ]
+
+    def state_changed(self) -> None:
+        """The store, the actors or the drivers are others: tell soon, if nothing else is told
+        before."""
         if not self._is_telling:
             self._is_telling = True
-            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_store)
+            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_state)
 
-    def _tell_store(self) -> None:
+    def _tell_state(self) -> None:
         self._is_telling = False
-        told, use = self._told, self._store_use()
-        old = (told.store_bytes, told.store_touched_free_bytes, told.store_pinned_bytes)
-        if old != (use.in_use_bytes, use.touched_free_bytes, use.pinned_replica_bytes):
+        told = self._told
+        if self._state(told.available, told.queued) != told:
             self._report(ev.ReportNode(told.available, told.queued))
 
     def _address(self, number: int) -> Address:

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef
@@ -71,6 +72,8 @@ class CoreBase:
         self.owner.actors.error_of = actor_cause
         self.peers = Peers(self.reactor, cluster, socket_path, self._on_messages, self._on_closed)
         self.peers.on_dropped = self._on_dropped
+        self.dead_nodes = DeadOwners()
+        self.peers.is_fenced = self.dead_nodes.__contains__
         self.cluster = cluster
         self.pid = os.getpid()
         self.node_id = address.node
@@ -131,7 +134,7 @@ class CoreBase:
             m.LeaseRevoked: self._on_lease_revoked,
             m.ReturnIdle: lambda source, message, now: owner.leasing.on_return_idle(message, now),
             m.ProcessDied: self._on_process_died,
-            m.NodeDied: lambda s, msg, now: owner.on_node_died(msg.node, msg.reason, now),
+            m.NodeDied: self._on_node_died,
             m.ActorState: self._on_actor_state,
             m.AskViews: lambda source, message, now: self.storage.on_ask_views(message),
             m.EnvFailed: owner.leasing.on_env_failed,
@@ -208,6 +211,15 @@ class CoreBase:
             self.owner.on_deadline(time.monotonic())
         finally:
             self.carry_out()
+
+    def _on_node_died(self, source: Address, message: m.NodeDied, now: float) -> None:
+        self.dead_nodes.add_node(message.node, message.incarnation)
+        self.owner.on_node_died(message.node, message.reason, now)
+
+    def note_dead(self, nodes: list[tuple[str, int]]) -> None:
+        """Nodes that were declared dead before this process was there: they are refused."""
+        for node, incarnation in nodes:
+            self.dead_nodes.add_node(node, incarnation)
 
     def _on_tick(self) -> None:
         table = self.owner.table

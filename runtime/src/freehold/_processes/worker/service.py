@@ -150,7 +150,7 @@ class WorkerService:
 
     def _register_handlers(self) -> None:
         handlers = self.core.handlers
-        handlers[m.Registered] = lambda _source, _message, _now: None
+        handlers[m.Registered] = lambda _source, message, _now: self.core.note_dead(message.dead)
         handlers[m.Run] = self._on_run
         handlers[m.Call] = self._on_run
         handlers[m.DefineFunction] = self._on_define
