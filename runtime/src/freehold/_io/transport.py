@@ -90,6 +90,8 @@ class Peers:
         self.reactor = reactor
         self.cluster = cluster
         self.address: Address | None = None
+        self.is_fenced: Callable[[Address], bool] = lambda address: False
+        """Whether an address is of a node that was declared dead under that incarnation."""
         self.socket_path = socket_path
         self._on_messages = on_messages
         self._on_closed = on_closed
@@ -259,6 +261,8 @@ class Peers:
             return f"protocol {hello.protocol} is not {PROTOCOL}: use one Freehold version"
         if hello.cluster != self.cluster or hello.target != self.address:
             return f"this is {self.address} of cluster {self.cluster}, not {hello.target}"
+        if self.is_fenced(hello.source):
+            return f"{hello.source} is of a node that was declared dead; it must join anew"
         if not stranger.is_remote:
             return ""
         network, source = self.network, hello.source

@@ -19,6 +19,8 @@ class Register(Message, tag=40):
     is_driver: bool = False
     namespace: str = ""
     job: str = ""
+    attempt: int = 0
+    """The job's attempt that this driver is, if it was started as one."""
 
 
 class Registered(Message, tag=41):
@@ -33,6 +35,8 @@ class Registered(Message, tag=41):
     nodes: list[NodeInfo] = []
     network: NetworkStart | None = None
     """None where the cluster is on one machine."""
+    dead: list[tuple[str, int]] = []
+    """(node, incarnation) that were declared dead: their connections are refused."""
 
 
 class LeaseDemand(Message, tag=42):

@@ -289,7 +289,7 @@ class MemberPlane:
             self,
         )
         self.link.version = self._version
-        node.hub.to_control = self.link.send
+        node.hub.to_control = node.head_desk.send
         self.link.start()
 
     def close(self, reason: str) -> None:
@@ -304,15 +304,18 @@ class MemberPlane:
 
     def on_control(self, message: m.Message) -> None:
         """See `LinkListener`."""
+        self._node.head_desk.on_control(message)
         self._node.from_control(message)
 
     def standing(self) -> list[m.Message]:
         """See `LinkListener`."""
-        return [self._joined, self._node.leases.last_report()]
+        return self._node.head_desk.standing()
 
     def on_connected(self, head_node: str) -> None:
         """See `LinkListener`."""
+        assert self.link is not None
         self._node.head = head_node
+        self._node.head_desk.connect(self.link.send)
 
     def on_disconnected(self, reason: str) -> None:
         """See `LinkListener`; what runs here goes on."""

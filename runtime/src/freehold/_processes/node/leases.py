@@ -18,7 +18,7 @@ from freehold._processes.node.processes import LocalProcess
 from freehold._processes.node.settings import node_labels, scheduler_settings
 
 STORE_REPORT_S = 0.25
-"""How often the store's use is reported at the most, while nothing else changes."""
+"""How often the use of store, actors and drivers is reported, while nothing else changes."""
 
 
 class LeaseDesk:
@@ -51,6 +51,8 @@ class LeaseDesk:
         self._scheduled = ev.ReportNode(dict(total), {}, is_idle=True)
         """The scheduler's part of the last report."""
         self._is_telling = False
+        self._actors: dict[tuple[bytes, int], Address] = {}
+        """Placements that have started, and where."""
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
         self._doers: dict[type, Any] = {
@@ -124,6 +126,9 @@ class LeaseDesk:
 
     def _on_actor_started(self, source: Address, message: m.ActorStarted) -> None:
         self._specs.pop((message.actor, message.restart), None)
+        if not message.error:
+            self._actors[message.actor, message.restart] = message.address
+            self.state_changed()
         self._hub.to_control(message)
 
     def _on_actor_ending(self, source: Address, message: m.ActorEnded) -> None:
@@ -251,17 +256,25 @@ class LeaseDesk:
         self._hub.to_control(failed)
 
     def _actor_ended(self, effect: ev.ReportActorEnded) -> None:
+        if self._actors.pop((effect.actor, effect.restart), None) is not None:
+            self.state_changed()
         self._specs.pop((effect.actor, effect.restart), None)
         ended = m.ActorEnded(effect.actor, effect.restart, effect.cause, effect.is_intended)
         self._hub.to_control(ended)
 
     def _report(self, effect: ev.ReportNode) -> None:
+        self._scheduled = effect
+        self._told = self._state()
+        self._hub.to_control(self._told)
+
+    def _state(self) -> m.NodeReported:
+        """What there is to report."""
         use = self._store_use()
+        effect = self._scheduled
         drivers = len(self._hub.processes.drivers())
         # Copies of others' objects and empty slabs are nothing that its end would lose.
         is_idle = effect.is_idle and not drivers and not use.primary_bytes
-        self._scheduled = effect
-        self._told = m.NodeReported(
+        return m.NodeReported(
             self._hub.node,
             effect.available,
             effect.queued,
@@ -273,24 +286,28 @@ class LeaseDesk:
             is_idle=is_idle,
             demand=effect.demand,
         )
-        self._hub.to_control(self._told)
 
     def last_report(self) -> m.NodeReported:
         """What was last told, for a control service that has not heard it."""
         return self._told
 
-    def store_changed(self) -> None:
-        """The store holds more or less than it did: tell soon, if nothing else is told before."""
+    def living_actors(self) -> list[m.LivingActor]:
+        """All placements here, with the address of those that have started."""
+        return [
+            m.LivingActor(actor, restart, self._actors.get((actor, restart)))
+            for actor, restart in self.scheduler.placements
+        ]
+
+    def state_changed(self) -> None:
+        """The store, the actors or the drivers are others: tell soon, if nothing else is told
+        before."""
         if not self._is_telling:
             self._is_telling = True
-            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_store)
+            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_state)
 
-    def _tell_store(self) -> None:
+    def _tell_state(self) -> None:
         self._is_telling = False
-        told, use, drivers = self._told, self._store_use(), len(self._hub.processes.drivers())
-        old = (told.store_bytes, told.store_touched_free_bytes, told.store_pinned_bytes)
-        new = (use.in_use_bytes, use.touched_free_bytes, use.pinned_replica_bytes)
-        if old != new or told.drivers != drivers:
+        if self._state() != self._told:
             self._report(self._scheduled)
 
     def _address(self, number: int) -> Address:

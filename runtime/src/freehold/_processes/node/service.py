@@ -18,7 +18,10 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from freehold._core import messages as m
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address, root_task_id
 from freehold._core.limits import LEASE_S
 from freehold._core.scheduling import events as sched
@@ -34,6 +37,7 @@ from freehold._processes.control.service import ControlService
 from freehold._processes.node.children import Children
 from freehold._processes.node.environments import Environments
 from freehold._processes.node.events_gathering import EventsGathering
+from freehold._processes.node.head import HeadDesk
 from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.last_lines import LastLines
 from freehold._processes.node.leases import LeaseDesk
@@ -102,6 +106,11 @@ class NodeManager:
         self.on_joined: Callable[[], None] | None = None
         """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
+        self.dead_nodes = DeadOwners()
+        """Declared dead, each by its last incarnation that was: refused here and by processes."""
+        self.hub.peers.is_fenced = self.dead_nodes.__contains__
+        self.is_fenced = False
+        """It ended because it was cut off or declared dead: it is to be started anew."""
         self._build(spawned)
 
     def _build(self, spawned: Spawned) -> None:
@@ -133,12 +142,14 @@ class NodeManager:
         self.leases = LeaseDesk(hub, self.total, template, self.store.use)
         self.transfer = Transfer(hub, self.arena, self.store)
         self.store.puller = self.transfer
-        self.store.on_change = self.leases.store_changed
+        self.store.on_change = self.leases.state_changed
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
         self.leases.environments = self.environments
         self.gathering = EventsGathering(hub, self._other_nodes)
         self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
+        self.head_desk = HeadDesk(hub, self._incarnation_of, self._standing, self.fenced)
+        """Does nothing until somebody connects it to a head on another machine."""
         self.children = Children(self.reactor, self.pool.reaped)
         self.control: ControlService | None = None
         if self.is_first:
@@ -159,6 +170,7 @@ class NodeManager:
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             **self.environments.handlers(),
+            **self.head_desk.handlers(),
             m.LogLines: self._on_log_lines,
             m.ExitProcess: self._on_leaving,
             m.ShutDown: self._on_shut_down,
@@ -166,6 +178,7 @@ class NodeManager:
             m.ToProcess: self._on_to_process,
             m.ProcessDied: self._on_process_died,
             m.NodeDied: self._on_node_died,
+            m.DeadNodes: self._on_dead_nodes,
         }
         for kind in _CONTROL_REQUESTS:
             self._handlers[kind] = self._pass_on
@@ -204,6 +217,12 @@ class NodeManager:
         """It was asked to end in an orderly way: by SIGTERM, or ^C at its own terminal."""
         self.end("it was asked to end (SIGTERM)")
 
+    def fenced(self, reason: str) -> None:
+        """It is cut off, or was declared dead: what runs here is about to run elsewhere."""
+        self.is_fenced = True
+        self.pool.kill_all()
+        self.end(f"it was fenced: {reason}")
+
     def close(self) -> str:
         """Kill the workers, let the zygotes end, delete the folder; why the node ended."""
         told = m.ShutDown(self._end_reason)
@@ -239,6 +258,25 @@ class NodeManager:
             name=self.start.settings.node_name or os.uname().nodename,
             labels=node_labels(self.start.settings, self.hub.node),
         )
+
+    def _standing(self) -> list[m.Message]:
+        """This node as it is now, for a control service that knows nothing of it."""
+        processes = self.hub.processes
+        report = self.leases.last_report()
+        info = msgspec.structs.replace(
+            self._info(), available=report.available, queued=report.queued
+        )
+        joined = m.NodeJoined(
+            info,
+            self.leases.living_actors(),
+            [process.number for process in processes.registered()],
+            [process.number for process in processes.drivers()],
+        )
+        return [joined, report]
+
+    def _incarnation_of(self, node: str) -> int:
+        info = self._view.get(node)
+        return info.incarnation if info is not None else 0
 
     # ---- connections -----------------------------------------------------------------------------
 
@@ -291,6 +329,8 @@ class NodeManager:
             self.reactor.register(process.pidfd, lambda _events: self._driver_gone(process))
         self.store.handle(store.ProcessJoined(process.number))
         connection.send_with(self._registered(process), [self._reading_fd])
+        self.hub.to_control(m.DriverAttached(process.address, message.job, message.attempt))
+        self.leases.state_changed()
 
     def _registered(self, process: LocalProcess) -> m.Registered:
         address = process.address
@@ -310,6 +350,7 @@ class NodeManager:
             root,
             list(self._view.values()),
             self.network.start(),
+            self.dead_nodes.dead_nodes(),
         )
 
     def _closed(self, connection: Connection, reason: str) -> None:
@@ -352,6 +393,7 @@ class NodeManager:
             self.end("its driver ended")
             return
         self._process_ended(process, m.ExitCause(reason="the driver ended"))
+        self.leases.state_changed()
 
     def worker_registered(self, process: LocalProcess) -> None:
         """See `PoolListener`."""
@@ -390,9 +432,18 @@ class NodeManager:
         self.environments.job_ended(message.address)
         self.environments.dismiss_unused(self.hub.processes.environments())
 
+    def _on_dead_nodes(self, source: Address, message: m.DeadNodes) -> None:
+        """Who died before this node joined, or while it could not be told."""
+        for dead in message.nodes:
+            if Address(dead.node, 0, dead.incarnation) not in self.dead_nodes:
+                self._on_node_died(source, m.NodeDied(dead.node, dead.incarnation, dead.reason))
+
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
-        self._view.pop(message.node, None)
+        self.dead_nodes.add_node(message.node, message.incarnation)
+        if self._incarnation_of(message.node) <= message.incarnation:
+            self._view.pop(message.node, None)
         self.network.node_died(message)
+        self.head_desk.peers_changed(self._other_nodes())
         self.hub.broadcast(message)
         self.last_lines.node_lost(message.node)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
@@ -427,10 +478,6 @@ class NodeManager:
         assert self.control is not None
         self.control.handle(self.hub.node, message)
 
-    def fenced(self, reason: str) -> None:
-        """The control service will not hear of this node under its incarnation any more."""
-        self.end(f"the control service refused it: {reason}")
-
     def from_control(self, message: m.Message) -> None:
         """The control service said something."""
         self._handlers[type(message)](Address(self.head, 0), message)
@@ -453,7 +500,10 @@ class NodeManager:
         for info in message.nodes:
             if info.is_alive:
                 self._view[info.node] = info
+        if message.groups is not None:
+            self.leases.handle(sched.GroupsChanged(message.groups))
         self.network.learn(message.nodes)
+        self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
 
     def _other_nodes(self) -> list[str]:

@@ -44,6 +44,7 @@ def attach(
     core = core_type(registered.address, cluster, socket_path, arena, root)
     settings = registered.settings
     core.limit(int(settings["lineage_bytes"]), int(settings["pending_bytes"]))
+    core.note_dead(registered.dead)
     with core.reactor.lock:
         core.peers.listen(registered.address)
         core.join_network(registered.network)

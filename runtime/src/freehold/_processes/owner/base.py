@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef
@@ -74,6 +75,8 @@ class CoreBase:
         self.peers.on_dropped = self._on_dropped
         self.peers.on_stranger_handed = self._hear_node
         self.peers.is_needed = self.is_tied_to
+        self.dead_nodes = DeadOwners()
+        self.peers.is_fenced = self.dead_nodes.__contains__
         self.cluster = cluster
         self.pid = os.getpid()
         self.node_id = address.node
@@ -216,6 +219,11 @@ class CoreBase:
         finally:
             self.carry_out()
 
+    def note_dead(self, nodes: list[tuple[str, int]]) -> None:
+        """Nodes that were declared dead before this process was there: they are refused."""
+        for node, incarnation in nodes:
+            self.dead_nodes.add_node(node, incarnation)
+
     def _on_tick(self) -> None:
         table = self.owner.table
         if table.drops or self.storage._ended_views:
@@ -268,6 +276,7 @@ class CoreBase:
         self.owner.leasing.on_lease_revoked(message, now)
 
     def _on_node_died(self, source: Address, message: m.NodeDied, now: float) -> None:
+        self.dead_nodes.add_node(message.node, message.incarnation)
         self.peers.node_died(message.node, message.incarnation)
         self.owner.on_node_died(message.node, message.reason, now)
 

@@ -154,7 +154,7 @@ class WorkerService:
 
     def _register_handlers(self) -> None:
         handlers = self.core.handlers
-        handlers[m.Registered] = lambda _source, msg, _now: self.core.join_network(msg.network)
+        handlers[m.Registered] = self._on_registered
         handlers[m.Run] = self._on_run
         handlers[m.Call] = self._on_run
         handlers[m.DefineFunction] = self._on_define
@@ -164,6 +164,10 @@ class WorkerService:
         handlers[m.CreateActor] = self._on_create_actor
         handlers[m.ExitProcess] = self._on_exit
         handlers[m.TaskEventsWanted] = self._on_events_wanted
+
+    def _on_registered(self, source: Address, message: m.Registered, now: float) -> None:
+        self.core.join_network(message.network)
+        self.core.note_dead(message.dead)
 
     def run(self) -> None:
         """Serve until told to end."""
