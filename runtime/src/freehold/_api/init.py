@@ -1,7 +1,7 @@
 """`init` and `shutdown`: the cluster of this driver.
 
 `init` checks its arguments and hands what they come to, a `DriverRequest`, to
-`_processes.driver.start_driver`, which starts the node process and gives the core.
+`_processes.driver.service.start_driver`, which starts the node process and gives the core.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def init(
 
 def _start(request: DriverRequest, env: RuntimeEnv | None) -> None:
     global _ends_at_exit
-    from freehold._processes.driver import start_driver
+    from freehold._processes.driver.service import start_driver
 
     core = start_driver(request)
     state.set_core(core)

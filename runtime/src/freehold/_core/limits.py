@@ -171,6 +171,10 @@ KEEPALIVE_TIMEOUT_S = 2.0
 HEARTBEAT_S = 2.0
 """A node that has said nothing for this long says that it lives; far below `FENCE_S`."""
 
+STREAM_SILENCE_S = 6.0
+"""A node's stream on which nothing came for this long is cut, by either end, and made again: each
+says something every two or three seconds. gRPC's own pings do not notice a process that hangs."""
+
 CONFIRM_S = 1.0
 """What was taken of a node's stream is confirmed within this, if nothing else is sent before."""
 
@@ -213,3 +217,12 @@ CLOCK_SKEW_S = 300.0
 
 CALL_S = 10.0
 """A call to the control service is given up after this."""
+
+HEALTH_CONNECTIONS = 32
+"""Connections to the health port at once; past it the oldest gives way."""
+
+HEALTH_REQUEST_BYTES = 8 << 10
+"""Largest head of a request there."""
+
+HEALTH_S = 5.0
+"""A request there is made and answered within this."""

@@ -16,10 +16,8 @@ SCHEME = "freehold://"
 DEFAULT_PORT = 7400
 
 _HOST = r"(?P<host>\[[0-9a-fA-F:.%a-z]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
-_BARE = re.compile(_HOST)
-_JOIN = re.compile(
-    r"freehold://(?P<token>[A-Za-z0-9._~+/=-]+)@" + _HOST + r"/?\?ca=(?P<ca>[0-9a-fA-F]{64})"
-)
+_JOIN = r"freehold://(?P<token>[A-Za-z0-9._~+/=-]+)@" + _HOST + r"/?\?ca=(?P<ca>[0-9a-fA-F]{64})"
+# Compiled when needed: every start imports this, few parse anything.
 
 
 class ControlAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +54,7 @@ def parse(text: str) -> ControlAddress:
     """
     text = text.strip()
     if text.startswith(SCHEME):
-        found = _JOIN.fullmatch(text)
+        found = re.fullmatch(_JOIN, text)
         if found is None:
             raise ValueError(
                 "this is not a whole join string; it looks like "
@@ -68,7 +66,7 @@ def parse(text: str) -> ControlAddress:
             token=found["token"],
             ca_sha256=found["ca"].lower(),
         )
-    found = _BARE.fullmatch(text)
+    found = re.fullmatch(_HOST, text)
     if found is None:
         raise ValueError("an address is HOST:PORT, or the join string that the head printed")
     return ControlAddress(host=found["host"].strip("[]"), port=_port(found["port"]))

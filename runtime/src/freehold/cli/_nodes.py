@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 
 def network_settings(**given: Any) -> NodeSettings:
     """The settings, of options and `FREEHOLD_*` variables."""
-    from freehold._processes.driver.bootstrap import resolve_settings
+    return with_sources(given)[0]
 
-    return resolve_settings({name: value for name, value in given.items() if value is not None})
+
+def with_sources(given: dict[str, Any]) -> tuple[NodeSettings, dict[str, str]]:
+    """The same, and where each came from."""
+    from freehold._processes.node.settings import NodeSettings
+    from freehold._processes.settings import resolve
+
+    return resolve(NodeSettings, given)
 
 
 def running(settings: NodeSettings) -> list[NodeRecord]:

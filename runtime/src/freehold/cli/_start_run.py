@@ -15,12 +15,17 @@ from freehold._processes.node.settings import NodeSettings
 from freehold._processes.node.start import DAEMON, FOREGROUND, NodeReady, NodeStart
 from freehold.cli import _nodes
 
+HEALTH_PORT = 7402
+
 
 def run(head: bool, address: str | None, block: bool, options: dict[str, Any]) -> int:
     """Start a node, and say how to go on."""
     if address == "-":
         address = sys.stdin.readline().strip()
-    settings = _nodes.network_settings(address=address, **options)
+    settings, sources = _nodes.with_sources({"address": address, **options})
+    is_health_optional = sources["health_port"] == "default"
+    if is_health_optional:
+        settings = msgspec.structs.replace(settings, health_port=HEALTH_PORT)
     if head and address:
         raise click.UsageError("--head begins a cluster and --address joins one: give one of them")
     if not head and not settings.address:
@@ -38,6 +43,7 @@ def run(head: bool, address: str | None, block: bool, options: dict[str, Any]) -
         is_networked=head,
         join=join,
         version=joining.freehold_version(),
+        is_health_optional=is_health_optional,
     )
     if block:
         bootstrap.become_node(start)

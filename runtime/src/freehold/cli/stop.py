@@ -26,7 +26,9 @@ def command(timeout_s: float, address: str | None) -> int:
         freehold stop
         freehold stop --timeout 120      # tasks may take a while to end
     """
+    from freehold._io.session import make_root, sweep
     from freehold._processes.driver import joining
+    from freehold._processes.node.settings import session_base
     from freehold._processes.node.start import CHILD
     from freehold.cli import _nodes
     from freehold.cli._ending import end_all
@@ -44,4 +46,5 @@ def command(timeout_s: float, address: str | None) -> int:
         how = f"killed after {timeout_s:g} s" if node.pid in killed else "ended"
         what = "head" if node.is_head else "node"
         click.echo(f"{what} {node.node[:8]} of cluster {node.cluster} (pid {node.pid}): {how}")
+    sweep(make_root(session_base(settings)))  # of those that could not do it themselves
     return 0

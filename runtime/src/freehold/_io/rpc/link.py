@@ -33,6 +33,7 @@ from freehold._core.limits import (
     RECONNECT_FIRST_S,
     RECONNECT_MOST_S,
     REPORT_PERIOD_S,
+    STREAM_SILENCE_S,
     UNCONFIRMED_MESSAGES,
 )
 from freehold._io import certificates, clock
@@ -285,7 +286,9 @@ class ControlLink:
             return
         now = clock.now()
         if self._pipe is not None:
-            if now - self._sent_at >= HEARTBEAT_S * 0.9:
+            if now - self.heard_at > STREAM_SILENCE_S:
+                self._pipe.cut()  # the stream's coroutine makes another
+            elif now - self._sent_at >= HEARTBEAT_S * 0.9:
                 self._put(nodes_pb2.FromNode())
             self._renew_if_due()
         self._reactor.call_later(HEARTBEAT_S, self._beat)
@@ -354,7 +357,7 @@ class ControlLink:
                 nodes_pb2.FromNode.SerializeToString,
                 nodes_pb2.ToNode.FromString,
             )(metadata=(("authorization", f"Bearer {self._token()}"),))
-            reason = "it ended the stream"
+            reason = f"it said nothing for {STREAM_SILENCE_S:g} s"
             try:
                 welcome, session = await asyncio.wait_for(self._introduce(call), PROOF_S)
                 pipe = opened = Pipe(self._loop)

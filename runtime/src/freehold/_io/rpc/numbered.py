@@ -11,7 +11,7 @@ It sends nothing and knows no grpc.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -51,11 +51,6 @@ class Outgoing(Generic[T]):
         """Say something."""
         self._kept.append(message)
 
-    def drop_unsent(self, is_old: Callable[[T], bool]) -> None:
-        """Forget what was not sent and is not worth sending any more."""
-        unsent = [self._kept.pop() for _ in range(len(self._kept) - self._taken)]
-        self._kept.extend(message for message in reversed(unsent) if not is_old(message))
-
     def take(
         self, limit: int, size: Callable[[T], int] = lambda _: 0, budget: int = 0
     ) -> tuple[int, list[T]]:
@@ -80,11 +75,6 @@ class Outgoing(Generic[T]):
     def rewind(self) -> None:
         """There is a new stream: what was not confirmed is to be sent again."""
         self._taken = 0
-
-    def restart(self, messages: Iterable[T]) -> None:
-        """The other side knows nothing: say these first, then what is kept; count from 1."""
-        self._kept = deque([*messages, *self._kept])
-        self._first, self._taken = 1, 0
 
     def kept(self) -> list[T]:
         """All that was not confirmed, the oldest first."""

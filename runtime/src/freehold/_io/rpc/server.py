@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-import socket
 import sys
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from freehold._core.limits import (
     WATCHERS,
 )
 from freehold._core.messages import PROTOCOL
-from freehold._io import certificates
+from freehold._io import certificates, hosts
 from freehold._io.rpc.pipe import Pipe, carry
 from freehold._io.rpc.runtime import CHANNEL_OPTIONS, PYTHON, Loop, Mailbox
 from freehold._io.rpc.streams import NodeSession, NodeStreams
@@ -127,7 +126,7 @@ class ControlServer:
         Raises:
             OSError: the port is taken, or not allowed.
         """
-        _check_free(bind, port)
+        hosts.listen(bind, port).close()  # grpc would not say why it cannot
         return self._loop.run(self._start(bind, port), 10.0)
 
     async def _start(self, bind: str, port: int) -> int:
@@ -396,14 +395,6 @@ def _handlers(file: Any, service: str, servicer: object) -> Any:
             getattr(servicer, method.name), request.FromString, response.SerializeToString
         )
     return grpc.method_handlers_generic_handler(described.full_name, found)
-
-
-def _check_free(bind: str, port: int) -> None:
-    """Say in the system's words why a port cannot be had; grpc's own are of no help."""
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((bind, port))
 
 
 __all__ = ["CallRefused", "ControlServer", "Desk", "join_statement"]

@@ -13,8 +13,10 @@ from typing import Any
 
 from freehold._core import messages as m
 from freehold._core.jobs.events import JobRecord
+from freehold._core.limits import STREAM_SILENCE_S
 from freehold._core.membership.events import AnswerDrain
 from freehold._core.resources import make_shape, to_floats
+from freehold._io import clock
 from freehold._io.certificates import Identity
 from freehold._io.reactor import Reactor
 from freehold._io.rpc.server import CallRefused
@@ -23,6 +25,9 @@ from freehold._processes.control.cluster_state import Demand, NodeView
 from freehold._processes.control.service import ControlService
 from freehold._proto import control_pb2 as pb
 from freehold.errors import ProtocolError
+
+_LOOK_S = 1.0
+"""How often silent streams are looked for; `STREAM_SILENCE_S` is several times that."""
 
 _STATES = {
     "alive": pb.NODE_STATE_ALIVE,
@@ -49,7 +54,9 @@ class ControlDesk:
         """Set by whoever makes both."""
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever `cluster_state` gives something new."""
+        self._heard_at: dict[str, float] = {}
         control.on_change = lambda nodes: self.on_change()
+        reactor.call_later(_LOOK_S, self._look_for_silence)
 
     # ---- calls of clients ------------------------------------------------------------------------
 
@@ -137,6 +144,7 @@ class ControlDesk:
 
     def on_heard(self, session: NodeSession) -> None:
         """See `NodeListener`."""
+        self._heard_at[session.identity.node] = clock.now()
         self._control.heard(session.identity.node)
 
     def on_disconnected(self, session: NodeSession) -> None:
@@ -149,6 +157,17 @@ class ControlDesk:
         if self.streams.get(node) is session:
             self.streams.forget(node)
             self._control.lose(node, reason)
+
+    def _look_for_silence(self) -> None:
+        """Cut the streams that nothing comes over: their nodes may come back by another."""
+        self._reactor.call_later(_LOOK_S, self._look_for_silence)
+        latest = clock.now() - STREAM_SILENCE_S
+        for node in [node for node, at in self._heard_at.items() if at < latest]:
+            del self._heard_at[node]
+            session = self.streams.get(node)
+            if session is not None:
+                session.cut()
+                self._control.disconnected(node)
 
 
 def _check_speaker(identity: Identity, message: m.Message) -> None:

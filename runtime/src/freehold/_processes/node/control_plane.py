@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from freehold._core import messages as m
 from freehold._core.limits import RECONNECT_FIRST_S, RECONNECT_MOST_S
-from freehold._io import certificates
+from freehold._io import certificates, hosts
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
 from freehold._io.reactor import Reactor
@@ -39,8 +38,6 @@ from freehold.errors import ClusterUnreachableError
 
 if TYPE_CHECKING:
     from freehold._processes.node.service import NodeManager
-
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 class ControlPlane(Protocol):
@@ -77,6 +74,10 @@ class ControlPlane(Protocol):
     def is_ready(self) -> bool:
         """Whether the node has a place in its cluster."""
 
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Calls that were not let in, by kind; of a head."""
+
     def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
         """Serve, or join; on the reactor's thread, before it runs."""
 
@@ -99,7 +100,7 @@ class HeadPlane:
         self.cluster = self._secrets.cluster
         self.incarnation = 0
         self._authority = self._secrets.authority
-        self.host = settings.host or own_host()
+        self.host = settings.host or hosts.own_host()
         self._loop = Loop()
         self._mailbox: Mailbox | None = None
         self._server: ControlServer | None = None
@@ -177,8 +178,8 @@ class HeadPlane:
             self._version,
         )
         desk.on_change = server.cluster_changed
-        bind = self.host if self.host.startswith(_LOOPBACK) else _all_interfaces()
         try:
+            bind = hosts.bind_address(self.host)
             self.port = server.start(bind, self._settings.control_port)
         except OSError as error:
             raise ValueError(
@@ -223,7 +224,8 @@ class MemberPlane:
         self.cluster = enrolled.cluster
         self.incarnation = enrolled.incarnation
         self._first_credentials = enrolled.credentials
-        self.host = settings.host or own_host(start.join.host)
+        self.host = settings.host or hosts.own_host(start.join.host)
+        self.has_joined = False
         self._mailbox: Mailbox | None = None
         self.link: ControlLink | None = None
 
@@ -274,7 +276,12 @@ class MemberPlane:
     @property
     def is_ready(self) -> bool:
         """See `ControlPlane`."""
-        return self.link is not None and bool(self._node.head)
+        return self.link is not None and self.has_joined
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """See `ControlPlane`."""
+        return {}
 
     def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
         """See `ControlPlane`."""
@@ -316,6 +323,7 @@ class MemberPlane:
         assert self.link is not None
         self._node.head = head_node
         self._node.head_desk.connect(self.link.send)
+        self.has_joined = True
 
     def on_disconnected(self, reason: str) -> None:
         """See `LinkListener`; what runs here goes on."""
@@ -350,28 +358,3 @@ def _ways_in(settings: NodeSettings, address: ControlAddress) -> tuple[Callable[
         f"address is {address.target}, which names no token: give the join string that the head "
         "printed (freehold status --join-string shows it there), or auth_dir"
     )
-
-
-def own_host(towards: str = "192.0.2.1") -> str:
-    """The address of the interface that leads to another machine; nothing is sent."""
-    if towards.startswith(_LOOPBACK):
-        return "127.0.0.1"
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.connect((towards, 9))
-                host: str = sock.getsockname()[0]
-                return host
-        except OSError:
-            continue
-    return "127.0.0.1"
-
-
-def _all_interfaces() -> str:
-    """Of both families, where the machine has both."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
-            sock.bind(("::", 0))
-        return "::"
-    except OSError:
-        return "0.0.0.0"

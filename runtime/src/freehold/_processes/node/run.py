@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -56,6 +56,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
             folder.create(is_first=start.is_first)
         manager = NodeManager(start, node, cluster, folder, spawned, plane)
         manager.begin()
+        notes = _serve_health(manager)
     except BaseException as error:
         if folder is not None and start is not None:
             folder.remove(is_first=start.is_first)
@@ -63,13 +64,14 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
             plane.close("it did not start")
         _say_failed(error, start.mode if start is not None else CHILD, channel)
         raise
-    _serve(manager, channel, root)
+    _serve(manager, channel, root, notes)
 
 
-def _serve(manager: NodeManager, channel: int, root: str) -> None:
+def _serve(manager: NodeManager, channel: int, root: str, notes: list[str]) -> None:
     """Run a node that has begun, until its end."""
     start = manager.start
     ready = _ready(manager)
+    ready.notes += notes
 
     def say_ready() -> None:
         _tell(channel, ready)
@@ -102,6 +104,8 @@ def _serve(manager: NodeManager, channel: int, root: str) -> None:
             _tell(channel, NodeReady(error=reason))
         if start.mode == FOREGROUND:
             print(f"freehold: the node ended: {reason}", flush=True)  # noqa: T201 - its terminal
+    if manager.is_fenced and start.mode != CHILD:
+        _begin_anew(start)
 
 
 def _plane(start: NodeStart, node: str) -> ControlPlane | None:
@@ -111,6 +115,27 @@ def _plane(start: NodeStart, node: str) -> ControlPlane | None:
     from freehold._processes.node.control_plane import HeadPlane, MemberPlane
 
     return HeadPlane(start, node) if start.is_first else MemberPlane(start, node)
+
+
+def _serve_health(manager: NodeManager) -> list[str]:
+    """Open the health port if there is to be one; what the starter should know of it."""
+    start, plane = manager.start, manager.plane
+    port = start.settings.health_port
+    if not port:
+        return []
+    from freehold._processes.node import health
+
+    host = plane.host if plane is not None else start.settings.host or "127.0.0.1"
+    try:
+        manager.health = health.serve(manager, host, port)
+    except OSError as error:
+        if not start.is_health_optional:
+            raise ValueError(
+                f"health_port {port} cannot be listened on ({error.strerror}): give another, or 0 "
+                "for none"
+            ) from None
+        return [f"no health port: {port} cannot be listened on ({error.strerror})"]
+    return []
 
 
 def _ready(manager: NodeManager) -> NodeReady:
@@ -138,6 +163,23 @@ def _ready(manager: NodeManager) -> NodeReady:
             ),
         )
     return ready
+
+
+def _begin_anew(start: NodeStart) -> NoReturn:
+    """Exec this process again, as a node that has nothing of what this one had.
+
+    It takes a new id rather than a new incarnation of the old one: nothing that is still under way
+    to the old one can reach it, whoever sent it and however late.
+    """
+    print("freehold: it joins again, as a new node", file=sys.stderr, flush=True)  # noqa: T201 - the log
+    text = "\0".join(start.sys_path).encode() + b"\n" + msgspec.json.encode(start)
+    stdin_fd = os.memfd_create("freehold-node-start", os.MFD_CLOEXEC)
+    with open(stdin_fd, "wb", closefd=False) as file:
+        file.write(text)
+    os.lseek(stdin_fd, 0, os.SEEK_SET)
+    os.dup2(stdin_fd, 0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 3)  # its starter has heard all that it wanted
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _end_on_signals(manager: NodeManager) -> None:

@@ -57,6 +57,7 @@ from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
 
 if TYPE_CHECKING:
+    from freehold._io.health import HealthServer
     from freehold._processes.node.control_plane import ControlPlane, HeadPlane
 
 END_S = 3.0
@@ -85,6 +86,7 @@ class NodeManager:
         self.start = start
         self.session = session
         self.plane = plane
+        self.health: HealthServer | None = None
         self.is_first = start.is_first
         self.head = start.head or (node if self.is_first else "")
         """The node that the control service lives on; "" until a network's has told."""
@@ -103,13 +105,13 @@ class NodeManager:
         """What all other processes get: who only reads cannot write by mistake."""
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
+        self.is_fenced = False
         self.on_joined: Callable[[], None] | None = None
         """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
         self.dead_nodes = DeadOwners()
         """Declared dead, each by its last incarnation that was: refused here and by processes."""
         self.hub.peers.is_fenced = self.dead_nodes.__contains__
-        self.is_fenced = False
         """It ended because it was cut off or declared dead: it is to be started anew."""
         self._build(spawned)
 
@@ -194,13 +196,13 @@ class NodeManager:
         else:
             self.network.open(self.start.settings.host, self.start.credentials)
         joined = m.NodeJoined(self._info())
+        if self.plane is not None:
+            self.plane.begin(self, joined)  # its port first: a head that has none ends at once
         if self.control is not None:
             to_node = LocalLink(self.reactor, self.from_control)
             self.control.join(joined, to_node.send)
         elif self.plane is None:
             self.hub.peers.connect(Address(self.head, 0)).send(joined)
-        if self.plane is not None:
-            self.plane.begin(self, joined)
         self._view[self.hub.node] = joined.info
         self.leases.handle(sched.NodeStarted())
 
@@ -235,6 +237,8 @@ class NodeManager:
         self.children.wait_for(pids, deadline)
         if self.plane is not None:
             self.plane.close(self._end_reason)
+        if self.health is not None:
+            self.health.close()
         if self.control is not None:
             self.control.close()
         self.network.close()

@@ -18,7 +18,7 @@ from freehold._processes.node.memory import MemoryReader
 _ARENA_SHARE = 0.3
 _MIN_ARENA_BYTES = 1 << 20
 _MOST_WORKERS = 10_000
-_CLUSTER = re.compile(r"[0-9a-f]{12}")
+_CLUSTER = r"[0-9a-f]{12}"
 _CPU_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
 
 
@@ -186,7 +186,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             port = getattr(self, name)
             if not 0 <= port < 1 << 16:
                 raise ValueError(f"{name} is {port} but must be 0 to 65535")
-        if self.cluster and not _CLUSTER.fullmatch(self.cluster):
+        if self.cluster and not re.fullmatch(_CLUSTER, self.cluster):
             raise ValueError(f"cluster is {self.cluster!r} but must be 12 hex digits")
         for key in self.labels:
             if not key:

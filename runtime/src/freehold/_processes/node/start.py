@@ -48,6 +48,8 @@ class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     join: ControlAddress | None = None
     version: str = ""
     """Freehold's own, to be named when versions do not fit."""
+    is_health_optional: bool = False
+    """Go on without the health port if it is taken: nobody asked for it."""
 
     @property
     def is_first(self) -> bool:
