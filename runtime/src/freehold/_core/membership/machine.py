@@ -158,6 +158,10 @@ class Membership:
             if member.died_at is None or now - member.died_at <= DEAD_SHOWN_S
         ]
 
+    def knows(self, node: str) -> bool:
+        """Whether that node joined, be it under an earlier control service."""
+        return node in self._members
+
     def is_refused(self, node: str, incarnation: int) -> bool:
         """Whether that node may not join under this incarnation: it was declared dead."""
         member = self._members.get(node)

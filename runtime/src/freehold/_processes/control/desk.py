@@ -62,6 +62,10 @@ class ControlDesk:
 
     def next_incarnation(self, node: str) -> int:
         """See `Desk`."""
+        # A node process draws its id anew (ADR 0014), so that one which nobody knows is its first
+        # incarnation, as every address of a node without one means.
+        if not self._control.membership.knows(node):
+            return 0
         return self._control.next_incarnation(node)
 
     def cluster_state(self) -> pb.ClusterState:
