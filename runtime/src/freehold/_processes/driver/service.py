@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
@@ -162,6 +162,7 @@ def start_driver(request: InitRequest) -> DriverCore:
     settings = resolve_settings(given_settings(request))
     namespace = request.namespace or f"job-{os.urandom(6).hex()}"
     address = request.address or settings.address
+    job: Job | None = None
     if address in ("", LOCAL):
         node = start_node(settings, namespace=namespace)
     else:
@@ -172,16 +173,26 @@ def start_driver(request: InitRequest) -> DriverCore:
                 f"init({', '.join(sorted(request.resources))}) is for a cluster of its own: this "
                 f"one is there already, with what its nodes have; leave it out, or the address"
             )
+        job = Job(settings.job or f"job-{os.urandom(6).hex()}", settings.job_attempt)
         found = joining.node_of(settings, address)
         if found is not None:
             shows_logs = settings.log_to_driver
-            return attach_driver(found, namespace, shows_logs=shows_logs)
+            return attach_driver(found, namespace, shows_logs=shows_logs, job=job)
         node = joining.start_own_node(settings, address, namespace)
     try:
-        return attach_driver(node, namespace, owned=node, shows_logs=settings.log_to_driver)
+        return attach_driver(
+            node, namespace, owned=node, shows_logs=settings.log_to_driver, job=job
+        )
     except BaseException:
         node.kill()
         raise
+
+
+class Job(NamedTuple):
+    """What a driver's work is called in a cluster that has several, and which run of it this is."""
+
+    name: str
+    attempt: int = 0
 
 
 class RunningNode(Protocol):
@@ -206,14 +217,14 @@ def attach_driver(
     *,
     owned: NodeProcess | None = None,
     shows_logs: bool = True,
-    job: str = "",
+    job: Job | None = None,
 ) -> DriverCore:
     """Be a driver of a node that runs.
 
     Args:
         owned: the node process that is to end with this driver.
         job: this driver's job, in a cluster that has more than one: its tasks run in processes of
-            their own, what they write is shown here alone, and they end with it. Empty in a
+            their own, what they write is shown here alone, and they end with it. None in a
             cluster that is this driver's alone.
         shows_logs: whether to print what workers write.
     """
@@ -222,17 +233,23 @@ def attach_driver(
         node.cluster,
         Address(node.node, 0),
         SessionFolder(node.session_path, node.node).socket_path,
-        m.Register(os.getpid(), is_driver=True, namespace=namespace, job=job),
+        m.Register(
+            os.getpid(),
+            is_driver=True,
+            namespace=namespace,
+            job=job.name if job is not None else "",
+            attempt=job.attempt if job is not None else 0,
+        ),
         None,
     )
     core.namespace = namespace
-    core.job_id = job or node.cluster  # as in its workers
-    if job:
+    core.job_id = job.name if job is not None else node.cluster  # as in its workers
+    if job is not None:
         core.job = m.Environment(
             "",
             {},
             paths=absolute(sys.path),
-            job=job,
+            job=job.name,
             namespace=namespace,
             driver=registered.address,
         )

@@ -156,7 +156,7 @@ def _ready(manager: NodeManager) -> NodeReady:
                 pid=os.getpid(),
                 started=record.start_time(os.getpid()),
                 is_head=manager.is_first,
-                mode=manager.start.mode,
+                mode=record.JOB if manager.start.is_for_job else manager.start.mode,
                 control=control,
                 ca_pem=plane.ca_pem.decode(),
                 log_path=os.path.join(manager.session.logs_path, "node.log"),

@@ -74,6 +74,13 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Port for /healthz, /readyz and /metrics; 0: none. `freehold start` takes 7402 if it is
     free."""
 
+    job: str = ""
+    """What the job of a driver is called that attaches to a cluster with others; by default a name
+    of its own. `freehold job run` sets it."""
+
+    job_attempt: int = 0
+    """Which run of that job this is, if it is one that may be run again."""
+
     join_timeout_s: float = 60.0
     """Seconds a node tries to reach a head that is away when it starts: heads are started with
     their nodes, and take as long as an image is pulled."""

@@ -44,6 +44,8 @@ class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     head_place: NodePlace | None = None
     """Where the first node is reached, if over a network."""
     mode: str = CHILD
+    is_for_job: bool = False
+    """Whether drivers of a job shall find it, though it ends with its starter."""
     is_networked: bool = False
     join: ControlAddress | None = None
     version: str = ""
