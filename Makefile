@@ -15,13 +15,13 @@ STAMP := $(VENV)/.installed
 # Tiers `make test` runs; one that does not exist yet is left out. DEMO_ARGS, TEST_ARGS, BENCH_ARGS are passed on.
 TIERS := $(wildcard $(addprefix tests/,unit property simulation mutants integration charts tidy docs))
 SOURCES := $(wildcard runtime/src operator/src)
-CODE := $(SOURCES) $(wildcard tests examples benchmarks)
+CODE := $(SOURCES) $(wildcard tests e2e examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
 
-.PHONY: help venv demo test check sim bench proto fmt lock clean
+.PHONY: help venv demo test check sim api api-all e2e e2e-down bench proto fmt lock clean
 
 help:  ## explain the targets (the default)
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 # Packages come first, checked by hash; the project itself after, without resolving or fetching anything.
 $(STAMP): requirements.lock pyproject.toml
@@ -56,6 +56,18 @@ check: $(STAMP)  ## format, lint, types and layers; runs no test
 sim: $(STAMP)  ## the simulation with more seeds (FREEHOLD_SIM_SEEDS=1000)
 	FREEHOLD_SIM_SEEDS=$(FREEHOLD_SIM_SEEDS) $(BIN)/python -m pytest tests/simulation --timeout=7200 $(TEST_ARGS)
 
+api: $(STAMP)  ## run the tests that need a Kubernetes API server, built at first (ONLY=tests/api/test_x.py)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --durations=10 --durations-min=1 $(TEST_ARGS)
+
+api-all: $(STAMP)  ## the same, with every case of what is sampled otherwise
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --api-all --durations=10 --durations-min=1 $(TEST_ARGS)
+
+e2e: $(STAMP)  ## run the tests on a kind cluster, made at first (ONLY=e2e/test_x.py, E2E_ARGS=--kubeconfig=…)
+	$(BIN)/python -m pytest $(or $(ONLY),e2e) --durations=15 --durations-min=1 $(E2E_ARGS) $(TEST_ARGS)
+
+e2e-down:  ## remove the kind cluster; what was built stays cached
+	e2e/kind/cluster.sh down
+
 bench: $(STAMP)  ## measure side by side with Ray (in an environment of its own); fails when a bar is missed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
@@ -78,4 +90,4 @@ lock:  ## pin the newest allowed packages into requirements.lock (needs a packag
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) .venv-lock .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist
-	find runtime tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find runtime tests e2e examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

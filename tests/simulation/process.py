@@ -186,7 +186,7 @@ class SimProcess:
         row = self.owner.table.new_actor(parent, context.next_child())
         self.world.actors.add(row.object_id(0))
         self.owner.table.expose(row, 0)
-        spec = ((), (), "", b"actor", False)
+        spec = ((), (), "", b"actor", False, None)
         self.owner.actors.create(row, options, spec, given, 0)
         self.carry_out()
         return make_reference(row)

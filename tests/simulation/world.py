@@ -125,7 +125,7 @@ class World:
 
     def root(self) -> Context:
         """What numbers the driver's own tasks and puts."""
-        return Context(root_task_id("simulation", self.seed))
+        return Context(root_task_id("simulation", str(self.seed)))
 
     def start_thread(self, driver: SimProcess, steps: Steps, delay_s: float) -> None:
         """A thread of the driver, which must come to its end."""

@@ -39,6 +39,7 @@ nothing, logs nothing, and every class survives pickling with its message and it
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
     ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
     ├─ ClusterUnreachableError*, JoinRefusedError*
+    ├─ HeadStateError*                    what a head keeps of its cluster is not usable
     ├─ SettingsError*, NotSupportedYetError*
     └─ FreeholdSystemError                Freehold itself failed
        ├─ InvariantError*                 … a rule of its own was broken
@@ -94,6 +95,7 @@ from freehold._errors.process import (
     ClusterUnreachableError,
     ForkedProcessError,
     FreeholdSystemError,
+    HeadStateError,
     InvariantError,
     JoinRefusedError,
     NotInitializedError,
@@ -136,6 +138,7 @@ __all__ = [
     "FreeholdError",
     "FreeholdSystemError",
     "GetTimeoutError",
+    "HeadStateError",
     "InvariantError",
     "JoinRefusedError",
     "LocalNodeDiedError",

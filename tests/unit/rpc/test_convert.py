@@ -71,7 +71,7 @@ def test_what_a_node_says_comes_back_as_it_was(message: m.Message) -> None:
             m.ActorState(m.ActorInfo(b"a", OWNER, m.ActorOptions(), "dead", cause=m.ExitCause())),
         ),
         m.ToProcess(ADDRESS, m.ClusterReply(1, [])),
-        m.PrepareEnv("e", {"A": "b"}, paths=["/x"]),
+        m.Fenced(1, "why"),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -31,7 +31,6 @@ NOT_YET: dict[str, checks.Check] = {
     "dashboard_port": checks.not_yet("leave it out: there is no dashboard yet"),
     "enable_resource_isolation": checks.not_yet(_LATER, False),
     "job_config": checks.not_yet("give runtime_env and namespace to init"),
-    "labels": checks.not_yet("ask for custom resources: resources={…}", {}),
     "local_mode": checks.not_yet("call f.__wrapped__(…) to run a function here", False),
     "logging_config": checks.not_yet(_LOGGING),
     "logging_format": checks.not_yet(_LOGGING),
@@ -45,6 +44,7 @@ ARGUMENTS = (
     "address",
     "ignore_reinit_error",
     "include_dashboard",
+    "labels",
     "log_to_driver",
     "namespace",
     "num_cpus",
@@ -66,6 +66,7 @@ class DriverRequest(NamedTuple):
         namespace: of named actors; "" for one of its own, which the core makes up.
         log_to_driver: whether the lines that workers write are shown here.
         system_config: settings by name, checked by the settings themselves.
+        labels: of the node that is started.
     """
 
     resources: dict[str, float]
@@ -73,6 +74,7 @@ class DriverRequest(NamedTuple):
     namespace: str
     log_to_driver: bool
     system_config: dict[str, Any]
+    labels: dict[str, str]
     address: str = ""
 
 
@@ -135,6 +137,7 @@ def init(
     num_cpus: float | None = None,
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
     namespace: str | None = None,
     log_to_driver: bool | None = None,
@@ -158,6 +161,7 @@ def init(
         num_cpus: CPUs to give to tasks; by default what this process may use.
         num_gpus: GPUs to give to tasks; by default those found.
         resources: amounts of custom resources by name.
+        labels: of the node, for `label_selector`.
         object_store_memory: bytes of the shared-memory store.
         namespace: where this job's actors have their names; by default one of its own.
         log_to_driver: whether to show here what workers write; by default yes.
@@ -199,6 +203,7 @@ def init(
         namespace="" if namespace is None else checks.text("namespace", namespace),
         log_to_driver=log_to_driver is None or checks.flag("log_to_driver", log_to_driver),
         system_config=dict(_system_config or {}),
+        labels=checks.node_labels("labels", labels or {}),
         address="" if address is None else checks.text("address", address),
     )
     with _starting:
@@ -225,9 +230,9 @@ def _start(request: DriverRequest, env: RuntimeEnv | None) -> None:
 
         _ends_at_exit = True
         atexit.register(_end_at_exit)
-    if env:
+    if env or core.job_id != core.cluster:
         try:
-            state.inherit(adopt(core, env))
+            state.inherit(adopt(core, env or RuntimeEnv()))
         except BaseException:
             _stop()
             raise

@@ -16,6 +16,37 @@ HELLO_S = 5.0
 STRANGERS = 128
 """Accepted connections that have not said Hello; past it the oldest gives way, never the newest."""
 
+PREAMBLE_S = 5.0
+"""The clear words before a TLS handshake have come within this; they are twenty bytes."""
+
+OPEN_S = 10.0
+"""From the first packet to another machine to the last of the handshake: a lost SYN is sent again
+after 1, 3 and 7 s."""
+
+AWAIT_PLACE_S = 5.0
+"""A message may name a node that the view has not brought yet; views come once a second."""
+
+OPENING_BYTES = 64 << 20
+"""What may wait for a connection to open: one frame of the largest size."""
+
+NETWORK_CONNECTIONS = 512
+"""TCP connections of a process before idle ones are closed: half of the usual 1,024 descriptors."""
+
+NETWORK_IDLE_S = 10.0
+"""A connection without a byte for this long is idle: opening it anew takes some milliseconds."""
+
+GOODBYE_S = 5.0
+"""How long a connection that was bid goodbye may take to end before it is just closed."""
+
+KEEPALIVE_S = 5
+"""A silent TCP connection is probed after this, and each second from then on."""
+
+UNANSWERED_S = 15
+"""TCP gives up when nothing was acknowledged for this long: as long as a node may be silent."""
+
+DEAD_NODES = 1_000
+"""Declared deaths that are remembered, to refuse who does not know of its own."""
+
 FRAME_MESSAGES = 64
 """Messages per frame before the sender flushes: 1 → 119 k/s, 8 → 318 k/s, 64 → 420 k/s."""
 
@@ -69,6 +100,36 @@ FENCE_S = 10.0
 
 DEATH_SILENCE_S = 15.0
 """Silence after which the control service declares a node dead; above FENCE_S plus clock margin."""
+
+HEARTBEAT_S = 2.0
+"""A node's heartbeats, which the head answers: with FENCE_S, ASK_PEERS_S and the age of what peers
+know, a node that is cut off stops before DEATH_SILENCE_S is over."""
+
+ASK_PEERS_S = 1.0
+"""Period at which a node that lost the head asks its peers, and how long their answers count."""
+
+ASKED_PEERS = 8
+"""Peers asked at a time: one that hears the head is enough, and many nodes may ask at once."""
+
+RETURN_S = 30.0
+"""Time that nodes have to come back to a control service that was started again; until then nobody
+is declared dead. Above what reconnecting takes: name look-up, handshake, pauses of some seconds."""
+
+DRAIN_ANSWER_S = 5.0
+"""A node that is asked whether it is idle enough to be drained answers within this."""
+
+UNHEARD = 10_000
+"""What a node keeps to say again to a head that may not have heard it; past it the oldest goes. The
+living processes and actors are told anew with each join, so only details are lost."""
+
+GROUPS = 64
+"""Groups of nodes that could be added; a FuturesCluster has 32 at the most."""
+
+JOBS_ENDED = 1_000
+"""Ended jobs remembered, so that none runs a second time; the oldest is forgotten first."""
+
+DEAD_SHOWN_S = 3600.0
+"""How long a dead node is listed."""
 
 BLOCKED_AFTER_S = 0.002
 """A wait shorter than this does not give the CPU back: the two messages would cost more."""

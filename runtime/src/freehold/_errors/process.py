@@ -61,6 +61,16 @@ class JoinRefusedError(FreeholdError):
     _says = "the head of the cluster at {address} refused: {reason}"
 
 
+class HeadStateError(FreeholdError):
+    """What a head keeps of its cluster cannot be read or written. A setting that names no folder:
+    `SettingsError`.
+    """
+
+    path: str = "unknown"
+    reason: str = "it cannot be used"
+    _says = "the head's state in {path} cannot be used: {reason}"
+
+
 class SettingsError(FreeholdError, ValueError):
     """A setting is unknown, malformed or contradicts another. An option not built yet:
     `NotSupportedYetError`.

@@ -3,6 +3,8 @@
     <root>/                      mode 0700, this user's
         <cluster>/               12 hex digits
             lock                 flock'ed by node process 0 for as long as it lives
+            environments/        <hash>.json of each runtime environment
+            working_dirs/        <hash of its content>/ of each working directory
             <node8>/             first 8 hex digits of the node's id
                 0.sock           the node manager; <process>.sock of every other process
                 logs/
@@ -22,8 +24,12 @@ import fcntl
 import os
 import stat
 
-from freehold._core.ids import Address
+import msgspec
 
+from freehold._core.ids import Address
+from freehold._core.messages import Environment
+
+ENVIRONMENTS_NAME = "environments"
 LOCK_NAME = "lock"
 LOGS_NAME = "logs"
 
@@ -130,6 +136,26 @@ def sweep(root: str) -> list[str]:
                 remove_tree(path)
                 swept.append(name)
     return swept
+
+
+def write_environment(path: str, environment: Environment) -> None:
+    """Leave what an environment is in the cluster's folder, for the workers that run in it.
+
+    Args:
+        path: of the cluster's folder.
+    """
+    folder = os.path.join(path, ENVIRONMENTS_NAME)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    draft = os.path.join(folder, f"{environment.env}.{os.getpid()}")
+    with open(draft, "wb") as file:
+        file.write(msgspec.json.encode(environment))
+    os.replace(draft, os.path.join(folder, f"{environment.env}.json"))
+
+
+def read_environment(path: str, env: str) -> Environment:
+    """What the environment of a hash is, from inside it."""
+    with open(os.path.join(path, ENVIRONMENTS_NAME, f"{env}.json"), "rb") as file:
+        return msgspec.json.decode(file.read(), type=Environment)
 
 
 def remove_tree(path: str) -> None:

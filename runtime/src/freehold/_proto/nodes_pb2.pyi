@@ -86,7 +86,7 @@ class Renewed(_message.Message):
     def __init__(self, certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ..., expires_unix_s: _Optional[int] = ...) -> None: ...
 
 class NodeMessage(_message.Message):
-    __slots__ = ("node_joined", "node_reported", "from_process", "actor_started", "actor_ended", "placement_failed", "process_gone", "shut_down")
+    __slots__ = ("node_joined", "node_reported", "from_process", "actor_started", "actor_ended", "placement_failed", "process_gone", "shut_down", "heartbeat", "drain_answered", "driver_attached")
     NODE_JOINED_FIELD_NUMBER: _ClassVar[int]
     NODE_REPORTED_FIELD_NUMBER: _ClassVar[int]
     FROM_PROCESS_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,9 @@ class NodeMessage(_message.Message):
     PLACEMENT_FAILED_FIELD_NUMBER: _ClassVar[int]
     PROCESS_GONE_FIELD_NUMBER: _ClassVar[int]
     SHUT_DOWN_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_ATTACHED_FIELD_NUMBER: _ClassVar[int]
     node_joined: NodeJoined
     node_reported: NodeReported
     from_process: FromProcess
@@ -103,27 +106,36 @@ class NodeMessage(_message.Message):
     placement_failed: PlacementFailed
     process_gone: ProcessGone
     shut_down: ShutDown
-    def __init__(self, node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_reported: _Optional[_Union[NodeReported, _Mapping]] = ..., from_process: _Optional[_Union[FromProcess, _Mapping]] = ..., actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ..., process_gone: _Optional[_Union[ProcessGone, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ...) -> None: ...
+    heartbeat: Heartbeat
+    drain_answered: DrainAnswered
+    driver_attached: DriverAttached
+    def __init__(self, node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_reported: _Optional[_Union[NodeReported, _Mapping]] = ..., from_process: _Optional[_Union[FromProcess, _Mapping]] = ..., actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ..., process_gone: _Optional[_Union[ProcessGone, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., drain_answered: _Optional[_Union[DrainAnswered, _Mapping]] = ..., driver_attached: _Optional[_Union[DriverAttached, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
-    __slots__ = ("cluster_view", "place_actor", "unplace_actor", "to_process", "process_died", "node_died", "prepare_env", "shut_down")
+    __slots__ = ("cluster_view", "place_actor", "unplace_actor", "to_process", "process_died", "node_died", "shut_down", "heartbeat_answered", "fenced", "dead_nodes", "drain_node")
     CLUSTER_VIEW_FIELD_NUMBER: _ClassVar[int]
     PLACE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     UNPLACE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     TO_PROCESS_FIELD_NUMBER: _ClassVar[int]
     PROCESS_DIED_FIELD_NUMBER: _ClassVar[int]
     NODE_DIED_FIELD_NUMBER: _ClassVar[int]
-    PREPARE_ENV_FIELD_NUMBER: _ClassVar[int]
     SHUT_DOWN_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    FENCED_FIELD_NUMBER: _ClassVar[int]
+    DEAD_NODES_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
     cluster_view: ClusterView
     place_actor: PlaceActor
     unplace_actor: UnplaceActor
     to_process: ToProcess
     process_died: ProcessDied
     node_died: NodeDied
-    prepare_env: PrepareEnv
     shut_down: ShutDown
-    def __init__(self, cluster_view: _Optional[_Union[ClusterView, _Mapping]] = ..., place_actor: _Optional[_Union[PlaceActor, _Mapping]] = ..., unplace_actor: _Optional[_Union[UnplaceActor, _Mapping]] = ..., to_process: _Optional[_Union[ToProcess, _Mapping]] = ..., process_died: _Optional[_Union[ProcessDied, _Mapping]] = ..., node_died: _Optional[_Union[NodeDied, _Mapping]] = ..., prepare_env: _Optional[_Union[PrepareEnv, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ...) -> None: ...
+    heartbeat_answered: HeartbeatAnswered
+    fenced: Fenced
+    dead_nodes: DeadNodes
+    drain_node: DrainNode
+    def __init__(self, cluster_view: _Optional[_Union[ClusterView, _Mapping]] = ..., place_actor: _Optional[_Union[PlaceActor, _Mapping]] = ..., unplace_actor: _Optional[_Union[UnplaceActor, _Mapping]] = ..., to_process: _Optional[_Union[ToProcess, _Mapping]] = ..., process_died: _Optional[_Union[ProcessDied, _Mapping]] = ..., node_died: _Optional[_Union[NodeDied, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ..., heartbeat_answered: _Optional[_Union[HeartbeatAnswered, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., dead_nodes: _Optional[_Union[DeadNodes, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ...) -> None: ...
 
 class Shape(_message.Message):
     __slots__ = ("amounts",)
@@ -139,7 +151,7 @@ class Shape(_message.Message):
     def __init__(self, amounts: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
-    __slots__ = ("node", "incarnation", "total", "available", "is_alive", "is_head", "socket_dir", "pid", "hostname", "queued", "store_bytes", "store_total_bytes", "store_touched_free_bytes", "store_pinned_bytes", "host", "port", "name", "labels", "state", "reason")
+    __slots__ = ("node", "incarnation", "total", "available", "is_alive", "is_head", "socket_dir", "pid", "hostname", "queued", "store_bytes", "store_total_bytes", "store_touched_free_bytes", "store_pinned_bytes", "host", "port", "name", "labels", "state", "reason", "demand")
     class TotalEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +200,7 @@ class NodeInfo(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DEMAND_FIELD_NUMBER: _ClassVar[int]
     node: str
     incarnation: int
     total: _containers.ScalarMap[str, int]
@@ -208,16 +221,109 @@ class NodeInfo(_message.Message):
     labels: _containers.ScalarMap[str, str]
     state: str
     reason: str
-    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[int] = ..., total: _Optional[_Mapping[str, int]] = ..., available: _Optional[_Mapping[str, int]] = ..., is_alive: _Optional[bool] = ..., is_head: _Optional[bool] = ..., socket_dir: _Optional[str] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ..., queued: _Optional[_Mapping[str, int]] = ..., store_bytes: _Optional[int] = ..., store_total_bytes: _Optional[int] = ..., store_touched_free_bytes: _Optional[int] = ..., store_pinned_bytes: _Optional[int] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    demand: _containers.RepeatedCompositeFieldContainer[ShapeDemand]
+    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[int] = ..., total: _Optional[_Mapping[str, int]] = ..., available: _Optional[_Mapping[str, int]] = ..., is_alive: _Optional[bool] = ..., is_head: _Optional[bool] = ..., socket_dir: _Optional[str] = ..., pid: _Optional[int] = ..., hostname: _Optional[str] = ..., queued: _Optional[_Mapping[str, int]] = ..., store_bytes: _Optional[int] = ..., store_total_bytes: _Optional[int] = ..., store_touched_free_bytes: _Optional[int] = ..., store_pinned_bytes: _Optional[int] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., demand: _Optional[_Iterable[_Union[ShapeDemand, _Mapping]]] = ...) -> None: ...
+
+class Pair(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class Where(_message.Message):
+    __slots__ = ("labels", "preferred", "node", "is_soft", "is_spread")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PREFERRED_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    IS_SOFT_FIELD_NUMBER: _ClassVar[int]
+    IS_SPREAD_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedCompositeFieldContainer[Pair]
+    preferred: _containers.RepeatedCompositeFieldContainer[Pair]
+    node: str
+    is_soft: bool
+    is_spread: bool
+    def __init__(self, labels: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., preferred: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., node: _Optional[str] = ..., is_soft: _Optional[bool] = ..., is_spread: _Optional[bool] = ...) -> None: ...
+
+class ShapeDemand(_message.Message):
+    __slots__ = ("shape", "where", "queued", "running", "oldest_s")
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_S_FIELD_NUMBER: _ClassVar[int]
+    shape: Shape
+    where: Where
+    queued: int
+    running: int
+    oldest_s: float
+    def __init__(self, shape: _Optional[_Union[Shape, _Mapping]] = ..., where: _Optional[_Union[Where, _Mapping]] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ..., oldest_s: _Optional[float] = ...) -> None: ...
+
+class NodeGroup(_message.Message):
+    __slots__ = ("name", "resources", "labels", "most")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    resources: _containers.ScalarMap[str, int]
+    labels: _containers.ScalarMap[str, str]
+    most: int
+    def __init__(self, name: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., labels: _Optional[_Mapping[str, str]] = ..., most: _Optional[int] = ...) -> None: ...
+
+class LivingActor(_message.Message):
+    __slots__ = ("actor", "restart", "address")
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    actor: bytes
+    restart: int
+    address: Address
+    def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ..., address: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
+
+class ActorReport(_message.Message):
+    __slots__ = ("actor_started", "actor_ended", "placement_failed")
+    ACTOR_STARTED_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_ENDED_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FAILED_FIELD_NUMBER: _ClassVar[int]
+    actor_started: ActorStarted
+    actor_ended: ActorEnded
+    placement_failed: PlacementFailed
+    def __init__(self, actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ...) -> None: ...
 
 class NodeJoined(_message.Message):
-    __slots__ = ("info",)
+    __slots__ = ("info", "actors", "processes", "drivers", "reports", "gone")
     INFO_FIELD_NUMBER: _ClassVar[int]
+    ACTORS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    DRIVERS_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     info: NodeInfo
-    def __init__(self, info: _Optional[_Union[NodeInfo, _Mapping]] = ...) -> None: ...
+    actors: _containers.RepeatedCompositeFieldContainer[LivingActor]
+    processes: _containers.RepeatedScalarFieldContainer[int]
+    drivers: _containers.RepeatedScalarFieldContainer[int]
+    reports: _containers.RepeatedCompositeFieldContainer[ActorReport]
+    gone: _containers.RepeatedCompositeFieldContainer[ProcessGone]
+    def __init__(self, info: _Optional[_Union[NodeInfo, _Mapping]] = ..., actors: _Optional[_Iterable[_Union[LivingActor, _Mapping]]] = ..., processes: _Optional[_Iterable[int]] = ..., drivers: _Optional[_Iterable[int]] = ..., reports: _Optional[_Iterable[_Union[ActorReport, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[ProcessGone, _Mapping]]] = ...) -> None: ...
 
 class NodeReported(_message.Message):
-    __slots__ = ("node", "available", "queued", "store_bytes", "store_touched_free_bytes", "store_pinned_bytes")
+    __slots__ = ("node", "available", "queued", "store_bytes", "store_touched_free_bytes", "store_pinned_bytes", "state", "reason", "actors", "drivers", "is_idle", "demand")
     class AvailableEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -238,13 +344,25 @@ class NodeReported(_message.Message):
     STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORE_TOUCHED_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORE_PINNED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTORS_FIELD_NUMBER: _ClassVar[int]
+    DRIVERS_FIELD_NUMBER: _ClassVar[int]
+    IS_IDLE_FIELD_NUMBER: _ClassVar[int]
+    DEMAND_FIELD_NUMBER: _ClassVar[int]
     node: str
     available: _containers.ScalarMap[str, int]
     queued: _containers.ScalarMap[str, int]
     store_bytes: int
     store_touched_free_bytes: int
     store_pinned_bytes: int
-    def __init__(self, node: _Optional[str] = ..., available: _Optional[_Mapping[str, int]] = ..., queued: _Optional[_Mapping[str, int]] = ..., store_bytes: _Optional[int] = ..., store_touched_free_bytes: _Optional[int] = ..., store_pinned_bytes: _Optional[int] = ...) -> None: ...
+    state: str
+    reason: str
+    actors: int
+    drivers: int
+    is_idle: bool
+    demand: _containers.RepeatedCompositeFieldContainer[ShapeDemand]
+    def __init__(self, node: _Optional[str] = ..., available: _Optional[_Mapping[str, int]] = ..., queued: _Optional[_Mapping[str, int]] = ..., store_bytes: _Optional[int] = ..., store_touched_free_bytes: _Optional[int] = ..., store_pinned_bytes: _Optional[int] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., actors: _Optional[int] = ..., drivers: _Optional[int] = ..., is_idle: _Optional[bool] = ..., demand: _Optional[_Iterable[_Union[ShapeDemand, _Mapping]]] = ...) -> None: ...
 
 class Address(_message.Message):
     __slots__ = ("node", "process", "incarnation")
@@ -344,7 +462,7 @@ class Arg(_message.Message):
     def __init__(self, at_int: _Optional[int] = ..., at_str: _Optional[str] = ..., ref: _Optional[_Union[Refs, _Mapping]] = ..., blob: _Optional[bytes] = ..., location: _Optional[_Union[Location, _Mapping]] = ..., nested: _Optional[_Union[Refs, _Mapping]] = ...) -> None: ...
 
 class ActorSpec(_message.Message):
-    __slots__ = ("actor", "owner", "options", "shape", "env", "class_blob", "payload", "args", "nested", "get_if_exists", "placement_shape")
+    __slots__ = ("actor", "owner", "options", "shape", "env", "class_blob", "payload", "args", "nested", "get_if_exists", "placement_shape", "where", "environment")
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -356,6 +474,8 @@ class ActorSpec(_message.Message):
     NESTED_FIELD_NUMBER: _ClassVar[int]
     GET_IF_EXISTS_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     actor: bytes
     owner: OwnerInfo
     options: ActorOptions
@@ -367,7 +487,36 @@ class ActorSpec(_message.Message):
     nested: Refs
     get_if_exists: bool
     placement_shape: Shape
-    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[OwnerInfo, _Mapping]] = ..., options: _Optional[_Union[ActorOptions, _Mapping]] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ..., env: _Optional[str] = ..., class_blob: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., args: _Optional[_Iterable[_Union[Arg, _Mapping]]] = ..., nested: _Optional[_Union[Refs, _Mapping]] = ..., get_if_exists: _Optional[bool] = ..., placement_shape: _Optional[_Union[Shape, _Mapping]] = ...) -> None: ...
+    where: Where
+    environment: Environment
+    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[OwnerInfo, _Mapping]] = ..., options: _Optional[_Union[ActorOptions, _Mapping]] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ..., env: _Optional[str] = ..., class_blob: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., args: _Optional[_Iterable[_Union[Arg, _Mapping]]] = ..., nested: _Optional[_Union[Refs, _Mapping]] = ..., get_if_exists: _Optional[bool] = ..., placement_shape: _Optional[_Union[Shape, _Mapping]] = ..., where: _Optional[_Union[Where, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+
+class Environment(_message.Message):
+    __slots__ = ("env", "env_vars", "working_dir", "paths", "package", "job", "namespace", "driver")
+    class EnvVarsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    ENV_VARS_FIELD_NUMBER: _ClassVar[int]
+    WORKING_DIR_FIELD_NUMBER: _ClassVar[int]
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    env: str
+    env_vars: _containers.ScalarMap[str, str]
+    working_dir: str
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    package: str
+    job: str
+    namespace: str
+    driver: Address
+    def __init__(self, env: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., package: _Optional[str] = ..., job: _Optional[str] = ..., namespace: _Optional[str] = ..., driver: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
 
 class RegisterActor(_message.Message):
     __slots__ = ("request", "spec")
@@ -424,7 +573,7 @@ class ClusterQuery(_message.Message):
     def __init__(self, request: _Optional[int] = ...) -> None: ...
 
 class FromProcess(_message.Message):
-    __slots__ = ("source", "register_actor", "watch_actor", "find_actor", "list_actors", "kill_actor", "release_actor", "cluster_query")
+    __slots__ = ("source", "register_actor", "watch_actor", "find_actor", "list_actors", "kill_actor", "release_actor", "cluster_query", "number")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_ACTOR_FIELD_NUMBER: _ClassVar[int]
     WATCH_ACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +582,7 @@ class FromProcess(_message.Message):
     KILL_ACTOR_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_QUERY_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     source: Address
     register_actor: RegisterActor
     watch_actor: WatchActor
@@ -441,7 +591,8 @@ class FromProcess(_message.Message):
     kill_actor: KillActor
     release_actor: ReleaseActor
     cluster_query: ClusterQuery
-    def __init__(self, source: _Optional[_Union[Address, _Mapping]] = ..., register_actor: _Optional[_Union[RegisterActor, _Mapping]] = ..., watch_actor: _Optional[_Union[WatchActor, _Mapping]] = ..., find_actor: _Optional[_Union[FindActor, _Mapping]] = ..., list_actors: _Optional[_Union[ListActors, _Mapping]] = ..., kill_actor: _Optional[_Union[KillActor, _Mapping]] = ..., release_actor: _Optional[_Union[ReleaseActor, _Mapping]] = ..., cluster_query: _Optional[_Union[ClusterQuery, _Mapping]] = ...) -> None: ...
+    number: int
+    def __init__(self, source: _Optional[_Union[Address, _Mapping]] = ..., register_actor: _Optional[_Union[RegisterActor, _Mapping]] = ..., watch_actor: _Optional[_Union[WatchActor, _Mapping]] = ..., find_actor: _Optional[_Union[FindActor, _Mapping]] = ..., list_actors: _Optional[_Union[ListActors, _Mapping]] = ..., kill_actor: _Optional[_Union[KillActor, _Mapping]] = ..., release_actor: _Optional[_Union[ReleaseActor, _Mapping]] = ..., cluster_query: _Optional[_Union[ClusterQuery, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class ActorStarted(_message.Message):
     __slots__ = ("actor", "restart", "address", "error")
@@ -512,10 +663,18 @@ class ShutDown(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ClusterView(_message.Message):
-    __slots__ = ("nodes",)
+    __slots__ = ("nodes", "groups")
     NODES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[NodeInfo]
-    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeInfo, _Mapping]]] = ...) -> None: ...
+    groups: NodeGroups
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeInfo, _Mapping]]] = ..., groups: _Optional[_Union[NodeGroups, _Mapping]] = ...) -> None: ...
+
+class NodeGroups(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[NodeGroup]
+    def __init__(self, items: _Optional[_Iterable[_Union[NodeGroup, _Mapping]]] = ...) -> None: ...
 
 class PlaceActor(_message.Message):
     __slots__ = ("spec", "restart")
@@ -538,7 +697,7 @@ class UnplaceActor(_message.Message):
     def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ..., grace_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ActorInfo(_message.Message):
-    __slots__ = ("actor", "owner", "options", "state", "address", "restarts", "reason", "error", "cause", "shape")
+    __slots__ = ("actor", "owner", "options", "state", "address", "restarts", "reason", "error", "cause", "shape", "where")
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -549,6 +708,7 @@ class ActorInfo(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
     actor: bytes
     owner: OwnerInfo
     options: ActorOptions
@@ -559,7 +719,8 @@ class ActorInfo(_message.Message):
     error: bytes
     cause: ExitCause
     shape: Shape
-    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[OwnerInfo, _Mapping]] = ..., options: _Optional[_Union[ActorOptions, _Mapping]] = ..., state: _Optional[str] = ..., address: _Optional[_Union[Address, _Mapping]] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., error: _Optional[bytes] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ...) -> None: ...
+    where: Where
+    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[OwnerInfo, _Mapping]] = ..., options: _Optional[_Union[ActorOptions, _Mapping]] = ..., state: _Optional[str] = ..., address: _Optional[_Union[Address, _Mapping]] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., error: _Optional[bytes] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ..., where: _Optional[_Union[Where, _Mapping]] = ...) -> None: ...
 
 class ActorRegistered(_message.Message):
     __slots__ = ("request", "info", "error")
@@ -637,21 +798,74 @@ class NodeDied(_message.Message):
     reason: str
     def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
-class PrepareEnv(_message.Message):
-    __slots__ = ("env", "env_vars", "working_dir", "paths")
-    class EnvVarsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    ENV_FIELD_NUMBER: _ClassVar[int]
-    ENV_VARS_FIELD_NUMBER: _ClassVar[int]
-    WORKING_DIR_FIELD_NUMBER: _ClassVar[int]
-    PATHS_FIELD_NUMBER: _ClassVar[int]
-    env: str
-    env_vars: _containers.ScalarMap[str, str]
-    working_dir: str
-    paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, env: _Optional[str] = ..., env_vars: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
+class Heartbeat(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class HeartbeatAnswered(_message.Message):
+    __slots__ = ("number", "head", "uptime_s")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    head: int
+    uptime_s: float
+    def __init__(self, number: _Optional[int] = ..., head: _Optional[int] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+
+class Fenced(_message.Message):
+    __slots__ = ("incarnation", "reason")
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    incarnation: int
+    reason: str
+    def __init__(self, incarnation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DeadNode(_message.Message):
+    __slots__ = ("node", "incarnation", "reason")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    incarnation: int
+    reason: str
+    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DeadNodes(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[DeadNode]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[DeadNode, _Mapping]]] = ...) -> None: ...
+
+class DrainNode(_message.Message):
+    __slots__ = ("request", "is_idle_only", "deadline_s", "reason")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    IS_IDLE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    is_idle_only: bool
+    deadline_s: float
+    reason: str
+    def __init__(self, request: _Optional[int] = ..., is_idle_only: _Optional[bool] = ..., deadline_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DrainAnswered(_message.Message):
+    __slots__ = ("request", "accepted", "refusal")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    accepted: bool
+    refusal: str
+    def __init__(self, request: _Optional[int] = ..., accepted: _Optional[bool] = ..., refusal: _Optional[str] = ...) -> None: ...
+
+class DriverAttached(_message.Message):
+    __slots__ = ("address", "job", "attempt")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    address: Address
+    job: str
+    attempt: int
+    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...

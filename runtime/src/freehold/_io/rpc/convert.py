@@ -8,9 +8,12 @@ For each Struct there is a message of the same name in `nodes.proto` with the sa
 | `X | None` of those | `optional` |
 | a Struct, or a Struct or None | a message; not set is None |
 | `list[X]`, `tuple[X, ...]`, also or None | `repeated`; empty is None where that may be |
+| `list[X] | None` where both mean something | a message with `repeated X items` |
+| a tuple of pairs of `str` | `repeated Pair` |
 | `dict[str, X]` | `map` |
 | `Shape` | `Shape`, whose map comes back as a sorted tuple |
 | `X | Y` of Structs | `oneof` by the field's name, each part by its class's: `find_actor` |
+| a list of those | `repeated` messages with a `oneof kind` |
 | `int | str` | `oneof` by the field's name: `at_int`, `at_str` |
 
 Alternatives rejected: bytes of msgspec in an envelope (nobody but this version of Freehold could
@@ -115,11 +118,15 @@ def _fields(kind: type[Any]) -> tuple[_Field, ...]:
     if found is None:
         info = inspect.type_info(kind)
         assert isinstance(info, inspect.StructType)
-        found = _known[kind] = tuple(_field(field.name, field.type) for field in info.fields)
+        descriptor = proto_class(kind).DESCRIPTOR
+        found = _known[kind] = tuple(
+            _field(field.name, field.type, descriptor.fields_by_name.get(field.name))
+            for field in info.fields
+        )
     return found
 
 
-def _field(name: str, type_: inspect.Type) -> _Field:
+def _field(name: str, type_: inspect.Type, target: Any) -> _Field:
     is_optional = False
     if isinstance(type_, inspect.UnionType):
         parts = [part for part in type_.types if not isinstance(part, inspect.NoneType)]
@@ -132,6 +139,8 @@ def _field(name: str, type_: inspect.Type) -> _Field:
     if is_shape(type_) or isinstance(type_, inspect.StructType):
         return _message(name, type_, is_optional)
     if isinstance(type_, inspect.ListType | inspect.VarTupleType):
+        if target is not None and not target.is_repeated:
+            return _boxed(name, _repeated("items", type_, False))
         return _repeated(name, type_, is_optional)
     if type(type_) not in _SCALARS:
         raise TypeError(f"{name}: there is no way to turn {type_} into protobuf")
@@ -139,9 +148,11 @@ def _field(name: str, type_: inspect.Type) -> _Field:
 
 
 def is_shape(type_: inspect.Type) -> bool:
-    """Whether this is `Shape`: a tuple of any number of pairs."""
-    return isinstance(type_, inspect.VarTupleType) and isinstance(
-        type_.item_type, inspect.TupleType
+    """Whether this is `Shape`: a tuple of any number of pairs of a name and a number."""
+    return (
+        isinstance(type_, inspect.VarTupleType)
+        and isinstance(type_.item_type, inspect.TupleType)
+        and isinstance(type_.item_type.item_types[1], inspect.IntType)
     )
 
 
@@ -186,7 +197,31 @@ def _item(type_: inspect.Type) -> _Item:
     if isinstance(type_, inspect.StructType):
         kind = type_.cls
         return _Item(True, _fill, lambda message: _read(message, kind))
+    if isinstance(type_, inspect.UnionType):
+        one_of = _one_of("kind", list(type_.types), False)
+        return _Item(True, lambda value, message: one_of.into(message, value), one_of.read)
+    if isinstance(type_, inspect.TupleType):
+        return _Item(True, _fill_pair, lambda message: (message.name, message.value))
     return _Item(False, lambda value, message: None, lambda value: value)
+
+
+def _fill_pair(value: tuple[str, str], message: Any) -> None:
+    message.name, message.value = value
+
+
+def _boxed(name: str, items: _Field) -> _Field:
+    """A list in a message of its own: none is not the same as one without anything in it."""
+
+    def into(message: Any, value: Any) -> None:
+        if value is not None:
+            inner = getattr(message, name)
+            inner.SetInParent()
+            items.into(inner, value)
+
+    def read(message: Any) -> Any:
+        return items.read(getattr(message, name)) if message.HasField(name) else None
+
+    return _Field(name, into, read)
 
 
 def _message(name: str, type_: inspect.Type, is_optional: bool) -> _Field:

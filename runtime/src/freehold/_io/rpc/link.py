@@ -3,8 +3,8 @@
 Place in the flow: the node manager says its messages to `send`, and hears the control service's
 through `LinkListener`; both on the reactor's thread. The stream itself is read and written on the
 `Loop`'s thread. While the head is away everything waits here: what was said and not confirmed goes
-out again when it is back, what processes asked and nobody answered is asked again if it is a new
-control service that knows nothing of it. Running work never comes here.
+out again when it is back; a new control service, which knows nothing of this node, is told all that
+the listener's `standing` gives. Running work never comes here.
 
 It does not decide when the head counts as lost, or this node as fenced: it tells when it last heard
 (`heard_at`), and that it was refused.
@@ -24,7 +24,6 @@ import grpc
 import grpc.aio
 
 from freehold._core import messages as m
-from freehold._core.ids import Address
 from freehold._core.limits import (
     CONFIRM_S,
     CONTROL_FRAME_MESSAGES,
@@ -39,7 +38,7 @@ from freehold._core.limits import (
 from freehold._io import certificates, clock
 from freehold._io.credentials import Credentials
 from freehold._io.reactor import Reactor, Timer
-from freehold._io.rpc import wire
+from freehold._io.rpc import convert, wire
 from freehold._io.rpc.calls import Trust, own_version
 from freehold._io.rpc.numbered import Incoming, Outgoing
 from freehold._io.rpc.pipe import Pipe, carry
@@ -68,6 +67,22 @@ class LinkListener(Protocol):
     def on_refused(self, reason: str) -> None:
         """This node may not come in under its incarnation, ever: it was declared dead, or its
         certificate is no good any more."""
+
+
+_IN_STANDING = frozenset(
+    convert.snake_case(kind.__name__)
+    for kind in (
+        m.NodeJoined,
+        m.NodeReported,
+        m.FromProcess,
+        m.ActorStarted,
+        m.ActorEnded,
+        m.PlacementFailed,
+        m.ProcessGone,
+        m.Heartbeat,
+    )
+)
+"""What `standing` says, as it is now: not to be said a second time out of the queue."""
 
 
 class _Refused(Exception):
@@ -105,8 +120,6 @@ class ControlLink:
         self._outgoing = Outgoing[Any]()
         self._incoming = Incoming()
         self._session = ""
-        self._open_requests: dict[tuple[Address, int], m.FromProcess] = {}
-        self._watches: dict[tuple[Address, bytes], m.FromProcess] = {}
         self._pipe: Pipe | None = None
         self._sent_at = 0.0
         self._reported_at = 0.0
@@ -145,10 +158,8 @@ class ControlLink:
             self._report = message  # absolute: only the last counts
             self._send_report()
             return
-        if isinstance(message, m.FromProcess):
-            self._note(message)
-        elif isinstance(message, m.ProcessGone):
-            self._forget(message.address)
+        if isinstance(message, m.Heartbeat) and self._pipe is None:
+            return  # its answer would come too late to say anything
         self._push(message)
 
     def _push(self, message: m.Message) -> None:
@@ -201,23 +212,6 @@ class ControlLink:
         if self._pipe is not None:
             self._send_report()
 
-    def _note(self, message: m.FromProcess) -> None:
-        """Remember what a new control service would have to be asked again."""
-        inner = message.message
-        if isinstance(inner, m.WatchActor):
-            self._watches[message.source, inner.actor] = message
-        elif isinstance(inner, m.KillActor | m.ReleaseActor):
-            pass  # kept until confirmed, like all else; nobody waits for an answer
-        else:
-            self._open_requests[message.source, inner.request] = message
-
-    def _forget(self, address: Address) -> None:
-        """Nobody waits there for answers any more."""
-        for asked in [key for key in self._open_requests if key[0] == address]:
-            del self._open_requests[asked]
-        for watched in [key for key in self._watches if key[0] == address]:
-            del self._watches[watched]
-
     def _opened(self, welcome: nodes_pb2.Welcome, session: str, pipe: Pipe) -> None:
         self._pipe = pipe
         pipe.on_room = self.flush
@@ -232,24 +226,16 @@ class ControlLink:
         self._make_dirty()
 
     def _begin_session(self, session: str) -> None:
-        """The control service knows nothing: tell it all, and ask again what it has not answered.
-
-        What waits unconfirmed goes behind that. A request may so be asked twice, which is harmless:
-        each is answered by what is so, under the number that the asker gave it.
+        """The control service knows nothing: tell it all that it must know, which has in it what
+        was said before and may not have been heard; and of the rest what waits.
         """
         self._session = session
         self._incoming = Incoming()
-        again = [*self._listener.standing(), *self._watches.values(), *self._open_requests.values()]
-        kept = [
-            envelope
-            for envelope in self._outgoing.kept()
-            if envelope.WhichOneof("kind") not in ("node_joined", "node_reported")
-            and not _is_asked(envelope)
-        ]
+        waiting = [x for x in self._outgoing.kept() if x.WhichOneof("kind") not in _IN_STANDING]
         self._outgoing = Outgoing()
-        for message in again:
+        for message in self._listener.standing():
             self._outgoing.push(wire.from_node.pack(message))
-        for envelope in kept:
+        for envelope in waiting:
             self._outgoing.push(envelope)
 
     def _receive(self, frame: nodes_pb2.ToNode) -> None:
@@ -260,21 +246,10 @@ class ControlLink:
         self._outgoing.confirm(frame.received)
         for envelope in self._incoming.accept(frame.first, list(frame.messages)):
             message = wire.to_node.unpack(envelope)
-            if message is None:
-                continue
-            if isinstance(message, m.ToProcess):
-                self._answered(message)
-            self._listener.on_control(message)
+            if message is not None:
+                self._listener.on_control(message)
         if frame.messages and self._confirming is None and not self.is_dirty:
             self._confirming = self._reactor.call_later(CONFIRM_S, self._confirm)
-
-    def _answered(self, message: m.ToProcess) -> None:
-        inner = message.message
-        if isinstance(inner, m.ActorState):
-            if inner.info.state == "dead":
-                self._watches.pop((message.target, inner.info.actor), None)
-        else:
-            self._open_requests.pop((message.target, inner.request), None)
 
     def _confirm(self) -> None:
         self._confirming = None
@@ -408,13 +383,6 @@ async def _read(call: Any) -> nodes_pb2.ToNode:
     if not isinstance(frame, nodes_pb2.ToNode):
         raise asyncio.InvalidStateError("the stream ended")
     return frame
-
-
-def _is_asked(envelope: nodes_pb2.NodeMessage) -> bool:
-    """Whether it is among the requests that are asked again anyway."""
-    if envelope.WhichOneof("kind") != "from_process":
-        return False
-    return envelope.from_process.WhichOneof("message") not in ("kill_actor", "release_actor")
 
 
 def _size(envelope: Any) -> int:

@@ -125,28 +125,35 @@ class Mailbox:
 
     async def ask(self, function: Callable[[], T]) -> T:
         """Have it called there, and give what it returned or raised; on a loop."""
+        return await self.ask_later(lambda then: then(function()))
+
+    async def ask_later(self, function: Callable[[Callable[[T | Exception], None]], None]) -> T:
+        """Have `function(then)` called there, and give what it gives to `then`, maybe later.
+
+        An exception is raised, whether it is raised there or given.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
-        def settle(value: T | None, error: Exception | None) -> None:
+        def settle(found: T | Exception) -> None:
             if answer.done():
                 return  # whoever asked has gone
-            if error is not None:
-                answer.set_exception(error)
+            if isinstance(found, Exception):
+                answer.set_exception(found)
             else:
-                answer.set_result(value)  # type: ignore[arg-type]
+                answer.set_result(found)
 
-        def call() -> None:
-            value: T | None = None
-            problem: Exception | None = None
+        def then(found: T | Exception) -> None:
             try:
-                value = function()
-            except Exception as error:  # whoever asked gets it  # noqa: BLE001
-                problem = error
-            try:
-                loop.call_soon_threadsafe(settle, value, problem)
+                loop.call_soon_threadsafe(settle, found)
             except RuntimeError:
                 pass  # the loop has ended
+
+        def call() -> None:
+            try:
+                function(then)
+            except Exception as error:  # whoever asked gets it  # noqa: BLE001
+                then(error)
 
         self.post(call)
         return await answer

@@ -50,10 +50,13 @@ class CallRefused(Exception):
         self.reason = reason
 
 
+Then = Callable[[Any], None]
+
+
 class Desk(Protocol):
     """What a control service answers its clients; all on the reactor's thread.
 
-    Each may raise `CallRefused`.
+    Each may raise `CallRefused`; `then` gets the response, or a `CallRefused`, maybe later.
     """
 
     def next_incarnation(self, node: str) -> int:
@@ -62,16 +65,16 @@ class Desk(Protocol):
     def cluster_state(self) -> control_pb2.ClusterState:
         """The cluster now."""
 
-    def drain_node(self, request: control_pb2.DrainNodeRequest) -> control_pb2.DrainNodeResponse:
+    def drain_node(self, request: control_pb2.DrainNodeRequest, then: Then) -> None:
         """See `DrainNode`."""
 
-    def set_groups(self, request: control_pb2.SetGroupsRequest) -> control_pb2.SetGroupsResponse:
+    def set_groups(self, request: control_pb2.SetGroupsRequest, then: Then) -> None:
         """See `SetGroups`."""
 
-    def begin_job(self, request: control_pb2.BeginJobRequest) -> control_pb2.BeginJobResponse:
+    def begin_job(self, request: control_pb2.BeginJobRequest, then: Then) -> None:
         """See `BeginJob`."""
 
-    def end_job(self, request: control_pb2.EndJobRequest) -> control_pb2.EndJobResponse:
+    def end_job(self, request: control_pb2.EndJobRequest, then: Then) -> None:
         """See `EndJob`."""
 
 
@@ -231,16 +234,16 @@ class ControlServer:
             del self._watchers[changed]
 
     async def DrainNode(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._ask(context, lambda: self._desk.drain_node(request))
+        return await self._ask_later(context, lambda then: self._desk.drain_node(request, then))
 
     async def SetGroups(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._ask(context, lambda: self._desk.set_groups(request))
+        return await self._ask_later(context, lambda then: self._desk.set_groups(request, then))
 
     async def BeginJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._ask(context, lambda: self._desk.begin_job(request))
+        return await self._ask_later(context, lambda then: self._desk.begin_job(request, then))
 
     async def EndJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._ask(context, lambda: self._desk.end_job(request))
+        return await self._ask_later(context, lambda then: self._desk.end_job(request, then))
 
     # ---- Nodes -----------------------------------------------------------------------------------
 
@@ -330,8 +333,11 @@ class ControlServer:
         await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
 
     async def _ask(self, context: Any, call: Callable[[], Any]) -> Any:
+        return await self._ask_later(context, lambda then: then(call()))
+
+    async def _ask_later(self, context: Any, call: Callable[[Then], None]) -> Any:
         try:
-            return await self._mailbox.ask(call)
+            return await self._mailbox.ask_later(call)
         except CallRefused as refused:
             await context.abort(getattr(grpc.StatusCode, refused.code), refused.reason)
 

@@ -21,6 +21,9 @@ FROM_NODE: tuple[type[m.Message], ...] = (
     m.PlacementFailed,
     m.ProcessGone,
     m.ShutDown,
+    m.Heartbeat,
+    m.DrainAnswered,
+    m.DriverAttached,
 )
 """What a node manager says; `ShutDown`: it is about to end."""
 
@@ -31,8 +34,11 @@ TO_NODE: tuple[type[m.Message], ...] = (
     m.ToProcess,
     m.ProcessDied,
     m.NodeDied,
-    m.PrepareEnv,
     m.ShutDown,
+    m.HeartbeatAnswered,
+    m.Fenced,
+    m.DeadNodes,
+    m.DrainNode,
 )
 """What the control service says; `ShutDown`: end."""
 

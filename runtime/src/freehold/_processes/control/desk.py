@@ -2,29 +2,32 @@
 
 Place in the flow: `_io.rpc.server` calls this on the reactor's thread, for calls of clients
 (`Desk`) and for messages of nodes (`NodeListener`); what must be decided is the `ControlService`'s
-machines'.
-What nothing is behind yet answers UNIMPLEMENTED, naming what is missing.
+machines'. An answer may come later than its question: when what it says will not be forgotten.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from freehold._core import messages as m
-from freehold._core.limits import DEAD_SHOWN_S, DEATH_SILENCE_S, STREAM_SILENCE_S
-from freehold._core.resources import UNIT, to_floats
+from freehold._core.jobs.events import JobRecord
+from freehold._core.limits import STREAM_SILENCE_S
+from freehold._core.membership.events import AnswerDrain
+from freehold._core.resources import make_shape, to_floats
 from freehold._io import clock
 from freehold._io.certificates import Identity
 from freehold._io.reactor import Reactor
 from freehold._io.rpc.server import CallRefused
 from freehold._io.rpc.streams import NodeSession, NodeStreams
+from freehold._processes.control.cluster_state import Demand, NodeView
 from freehold._processes.control.service import ControlService
 from freehold._proto import control_pb2 as pb
 from freehold.errors import ProtocolError
 
 _LOOK_S = 1.0
-"""How often silence is looked for; `DEATH_SILENCE_S` is many times that."""
+"""How often silent streams are looked for; `STREAM_SILENCE_S` is several times that."""
 
 _STATES = {
     "alive": pb.NODE_STATE_ALIVE,
@@ -34,165 +37,141 @@ _STATES = {
 }
 
 
-class IncarnationBook:
-    """The last incarnation of each node that ever enrolled; forgotten with the process."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def next(self, node: str) -> int:
-        """One above every one that the node had; 0 for a node that is new."""
-        self._last[node] = self._last.get(node, -1) + 1
-        return self._last[node]
+_JOB_STATES = {
+    "running": pb.Job.STATE_RUNNING,
+    "succeeded": pb.Job.STATE_SUCCEEDED,
+    "failed": pb.Job.STATE_FAILED,
+}
 
 
 class ControlDesk:
-    """See `_io.rpc.server.Desk` and `_io.rpc.streams.NodeListener`.
+    """See `_io.rpc.server.Desk` and `_io.rpc.streams.NodeListener`."""
 
-    Args:
-        head_incarnation: one more with each start of this cluster's control service.
-        environments: those that a node which joins must know.
-    """
-
-    def __init__(
-        self,
-        reactor: Reactor,
-        control: ControlService,
-        cluster: str,
-        head_incarnation: int,
-        environments: Callable[[], list[m.PrepareEnv]],
-    ) -> None:
+    def __init__(self, reactor: Reactor, control: ControlService) -> None:
         self._reactor = reactor
         self._control = control
-        self._cluster = cluster
-        self._head_incarnation = head_incarnation
-        self._environments = environments
-        self.book = IncarnationBook()
         self.streams: NodeStreams
         """Set by whoever makes both."""
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever `cluster_state` gives something new."""
-        self._nodes: dict[str, m.NodeInfo] = {}
-        self._died_at: dict[str, float] = {}
         self._heard_at: dict[str, float] = {}
-        """Of nodes of other machines, on the reactor's clock."""
-        control.on_change = self._changed
+        control.on_change = lambda nodes: self.on_change()
         reactor.call_later(_LOOK_S, self._look_for_silence)
 
     # ---- calls of clients ------------------------------------------------------------------------
 
     def next_incarnation(self, node: str) -> int:
         """See `Desk`."""
-        return self.book.next(node)
+        # A node process draws its id anew (ADR 0014), so that one which nobody knows is its first
+        # incarnation, as every address of a node without one means.
+        if not self._control.membership.knows(node):
+            return 0
+        return self._control.next_incarnation(node)
 
     def cluster_state(self) -> pb.ClusterState:
         """See `Desk`."""
-        self._forget_dead()
+        state = self._control.cluster_state()
         return pb.ClusterState(
-            cluster=self._cluster,
-            head_incarnation=self._head_incarnation,
-            nodes=[_node(info) for info in self._nodes.values()],
-            demand=demand_of(list(self._nodes.values())),
+            cluster=state.cluster,
+            head_incarnation=state.head_incarnation,
+            nodes=[_node(view) for view in state.nodes],
+            demand=[_demand(each) for each in state.demand],
+            jobs=[_job(record) for record in state.jobs],
             sent_unix_ms=int(time.time() * 1000),
         )
 
-    def drain_node(self, request: pb.DrainNodeRequest) -> pb.DrainNodeResponse:
+    def drain_node(self, request: pb.DrainNodeRequest, then: Callable[[Any], None]) -> None:
         """See `Desk`."""
-        self._find(request.node)
-        raise CallRefused("UNIMPLEMENTED", "nodes cannot be drained yet")
+        is_idle_only = request.reason == pb.DrainNodeRequest.REASON_IDLE
 
-    def set_groups(self, request: pb.SetGroupsRequest) -> pb.SetGroupsResponse:
+        def answer(found: AnswerDrain) -> None:
+            if found.is_unknown:
+                then(CallRefused("NOT_FOUND", found.refusal))
+                return
+            state = _STATES.get(found.state, pb.NODE_STATE_UNSPECIFIED)
+            then(pb.DrainNodeResponse(accepted=found.accepted, refusal=found.refusal, state=state))
+
+        self._control.drain(
+            request.node,
+            is_idle_only=is_idle_only,
+            deadline_s=request.deadline_s,
+            reason=request.message or ("it is idle" if is_idle_only else "it was asked to"),
+            then=answer,
+        )
+
+    def set_groups(self, request: pb.SetGroupsRequest, then: Callable[[Any], None]) -> None:
         """See `Desk`."""
-        raise CallRefused("UNIMPLEMENTED", "groups of nodes are not known yet")
+        groups = []
+        for group in request.groups:
+            try:
+                amounts = dict(make_shape(group.resources))
+            except ValueError as error:
+                raise CallRefused("INVALID_ARGUMENT", f"group {group.name}: {error}") from None
+            groups.append(m.NodeGroup(group.name, amounts, dict(group.labels), group.max))
+        self._control.set_groups(groups, lambda: then(pb.SetGroupsResponse()))
 
-    def begin_job(self, request: pb.BeginJobRequest) -> pb.BeginJobResponse:
+    def begin_job(self, request: pb.BeginJobRequest, then: Callable[[Any], None]) -> None:
         """See `Desk`."""
-        raise CallRefused("UNIMPLEMENTED", "jobs are not known yet")
+        self._control.begin_job(
+            request.id,
+            request.attempt,
+            request.node,
+            request.entrypoint,
+            lambda found: then(pb.BeginJobResponse(accepted=found.accepted, refusal=found.refusal)),
+        )
 
-    def end_job(self, request: pb.EndJobRequest) -> pb.EndJobResponse:
+    def end_job(self, request: pb.EndJobRequest, then: Callable[[Any], None]) -> None:
         """See `Desk`."""
-        raise CallRefused("UNIMPLEMENTED", "jobs are not known yet")
-
-    def _find(self, name: str) -> m.NodeInfo:
-        """The living node of that id, beginning of an id, or name."""
-        living = [info for info in self._nodes.values() if info.is_alive]
-        found = [info for info in living if name in (info.node, info.name)]
-        if not found and len(name) >= 6:
-            found = [info for info in living if info.node.startswith(name)]
-        if len(found) != 1:
-            many = "more than one node is" if found else "no living node is"
-            known = ", ".join(f"{info.name or '-'} ({info.node[:8]})" for info in living)
-            raise CallRefused("NOT_FOUND", f"{many} called {name!r}; there are: {known}")
-        return found[0]
+        self._control.end_job(
+            request.id,
+            request.attempt,
+            request.exit_code,
+            request.message,
+            lambda: then(pb.EndJobResponse()),
+        )
 
     # ---- nodes of other machines -----------------------------------------------------------------
 
     def admits(self, identity: Identity) -> str:
         """See `NodeListener`."""
-        known = self._nodes.get(identity.node)
-        if known is None or known.is_alive or known.incarnation < identity.incarnation:
-            return ""
-        return f"node {identity.node[:8]} was declared dead ({known.reason or 'it was silent'})"
+        if self._control.membership.is_refused(identity.node, identity.incarnation):
+            return f"node {identity.node[:8]} was declared dead under this incarnation"
+        return ""
 
     def on_message(self, session: NodeSession, message: m.Message) -> None:
         """See `NodeListener`."""
-        node = session.identity.node
         _check_speaker(session.identity, message)
         if isinstance(message, m.NodeJoined):
-            self._heard_at[node] = clock.now()
             self._control.join(message, session.send, is_remote=True)
-            for env in self._environments():
-                session.send(env)
-        elif isinstance(message, m.ShutDown):
-            self._lose(node, message.reason or "it ended")
         else:
-            self._control.handle(node, message)
+            self._control.handle(session.identity.node, message)
 
     def on_heard(self, session: NodeSession) -> None:
         """See `NodeListener`."""
-        if session.identity.node in self._heard_at:
-            self._heard_at[session.identity.node] = clock.now()
+        self._heard_at[session.identity.node] = clock.now()
+        self._control.heard(session.identity.node)
 
     def on_disconnected(self, session: NodeSession) -> None:
         """See `NodeListener`; it may come back until it was silent for too long."""
+        self._control.disconnected(session.identity.node)
 
     def on_overflow(self, session: NodeSession, reason: str) -> None:
         """See `NodeListener`."""
-        if self.streams.get(session.identity.node) is session:
-            self._lose(session.identity.node, reason)
+        node = session.identity.node
+        if self.streams.get(node) is session:
+            self.streams.forget(node)
+            self._control.lose(node, reason)
 
     def _look_for_silence(self) -> None:
+        """Cut the streams that nothing comes over: their nodes may come back by another."""
         self._reactor.call_later(_LOOK_S, self._look_for_silence)
-        latest = clock.now() - DEATH_SILENCE_S
-        for node, heard_at in list(self._heard_at.items()):
-            if heard_at < latest:
-                self._lose(node, f"it was silent for {DEATH_SILENCE_S:g} s")
-            elif heard_at < clock.now() - STREAM_SILENCE_S:
-                session = self.streams.get(node)
-                if session is not None:
-                    session.cut()  # it may come back by another stream
-
-    def _lose(self, node: str, reason: str) -> None:
-        self._heard_at.pop(node, None)
-        self.streams.forget(node)
-        self._control.lose(node, reason)
-
-    # ---- the view --------------------------------------------------------------------------------
-
-    def _changed(self, nodes: list[m.NodeInfo]) -> None:
-        for info in nodes:
-            self._nodes[info.node] = info
-            if info.is_alive:
-                self._died_at.pop(info.node, None)
-            else:
-                self._died_at.setdefault(info.node, clock.now())
-        self.on_change()
-
-    def _forget_dead(self) -> None:
-        latest = clock.now() - DEAD_SHOWN_S
-        for node in [node for node, died_at in self._died_at.items() if died_at < latest]:
-            del self._died_at[node]
-            self._nodes.pop(node, None)
+        latest = clock.now() - STREAM_SILENCE_S
+        for node in [node for node, at in self._heard_at.items() if at < latest]:
+            del self._heard_at[node]
+            session = self.streams.get(node)
+            if session is not None:
+                session.cut()
+                self._control.disconnected(node)
 
 
 def _check_speaker(identity: Identity, message: m.Message) -> None:
@@ -217,50 +196,46 @@ def _check_speaker(identity: Identity, message: m.Message) -> None:
         )
 
 
-def _node(info: m.NodeInfo) -> pb.Node:
-    host = f"[{info.host}]" if ":" in info.host else info.host
-    state = info.state if info.is_alive else "dead"
+def _node(view: NodeView) -> pb.Node:
     return pb.Node(
-        id=info.node,
-        name=info.name,
-        incarnation=info.incarnation,
-        state=_STATES.get(state, pb.NODE_STATE_UNSPECIFIED),
-        is_head=info.is_head,
-        total=to_floats(info.total),
-        available=to_floats(info.available),
-        labels=info.labels,
-        reason=info.reason,
-        store_bytes=info.store_bytes,
-        store_total_bytes=info.store_total_bytes,
-        hostname=info.hostname,
-        address=f"{host}:{info.port}" if info.host else "",
+        id=view.id,
+        name=view.name,
+        incarnation=view.incarnation,
+        state=_STATES.get(view.state, pb.NODE_STATE_UNSPECIFIED),
+        is_head=view.is_head,
+        total=view.total,
+        available=view.available,
+        labels=view.labels,
+        idle_s=view.idle_s,
+        actors=view.actors,
+        drivers=view.drivers,
+        reason=view.reason,
+        store_bytes=view.store_bytes,
+        store_total_bytes=view.store_total_bytes,
+        hostname=view.hostname,
+        address=view.address,
     )
 
 
-def demand_of(nodes: list[m.NodeInfo]) -> list[pb.Demand]:
-    """What waits in the whole cluster, summed by shape.
-
-    Nodes report shapes as people read them (`CPU: 1, accelerator: 0.5`), so they are read back; the
-    one place that knows it.
-    """
-    queued: dict[str, int] = {}
-    for info in nodes:
-        if info.is_alive:
-            for shape, count in info.queued.items():
-                queued[shape] = queued.get(shape, 0) + count
-    return [
-        pb.Demand(resources=_amounts(shape), queued=count)
-        for shape, count in sorted(queued.items())
-        if count
-    ]
+def _demand(demand: Demand) -> pb.Demand:
+    where = demand.where
+    return pb.Demand(
+        resources=to_floats(demand.shape),
+        labels=dict(where.labels) if where is not None else {},
+        queued=demand.queued,
+        running=demand.running,
+        oldest_s=demand.oldest_s,
+        infeasible=bool(demand.reason),
+        reason=demand.reason,
+    )
 
 
-def _amounts(shape: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for part in shape.split(", "):
-        name, _, amount = part.rpartition(": ")
-        try:
-            found[name] = round(float(amount) * UNIT) / UNIT
-        except ValueError:
-            continue
-    return found
+def _job(record: JobRecord) -> pb.Job:
+    return pb.Job(
+        id=record.id,
+        attempt=record.attempt,
+        state=_JOB_STATES.get(record.state, pb.Job.STATE_UNSPECIFIED),
+        message=record.message,
+        started_unix_ms=record.started_unix_ms,
+        ended_unix_ms=record.ended_unix_ms,
+    )

@@ -16,11 +16,12 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
 from freehold._core.ids import Address
+from freehold._core.messages import Credentials, NodePlace
 from freehold._io.join_string import SCHEME, parse
 from freehold._processes import settings as resolution
 from freehold._processes.node.settings import NodeSettings
@@ -51,6 +52,14 @@ main()
 """
 
 
+class Membership(NamedTuple):
+    """Who a node is to be: it has credentials before it exists."""
+
+    cluster: str
+    node: str
+    credentials: Credentials
+
+
 class NodeProcess:
     """A node process that this process started.
 
@@ -58,6 +67,7 @@ class NodeProcess:
         cluster: the cluster's id, 12 hex digits.
         node: the node's id, 32 hex digits.
         sockets: the cluster's folder: `<sockets>/<node8>/<process>.sock`.
+        host, port: where other nodes reach it; empty and 0 if its cluster is on one machine.
         pid: its pid.
     """
 
@@ -65,6 +75,7 @@ class NodeProcess:
         self.cluster = ready.cluster
         self.node = ready.node
         self.sockets = ready.session_path
+        self.host, self.port = ready.host, ready.port
         self.pid = pid
         self.ready = ready
         self._channel = channel
@@ -161,6 +172,7 @@ def launch_node(
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
+    membership: Membership | None = None,
 ) -> Launch:
     """Exec a node process, of a new cluster or of the one that `join` is the first node of.
 
@@ -170,6 +182,7 @@ def launch_node(
         is_driver: whether this process is going to attach as its driver.
         sys_path: what workers import from; by default this process's `sys.path`.
         namespace: where actors have their names unless they say otherwise.
+        membership: who the node is to be, if somebody has settled that already.
     """
     start = NodeStart(
         settings=settings,
@@ -180,6 +193,11 @@ def launch_node(
     )
     if join is not None:
         start.head, start.cluster, start.session_path = join.node, join.cluster, join.sockets
+        if join.host:
+            start.head_place = NodePlace(join.node, 0, join.host, join.port)
+    if membership is not None:
+        start.cluster, start.node = membership.cluster, membership.node
+        start.credentials = membership.credentials
     return launch(start)
 
 
@@ -210,6 +228,7 @@ def start_node(
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
+    membership: Membership | None = None,
 ) -> NodeProcess:
     """`launch_node` and wait until the node can be attached to.
 
@@ -218,7 +237,12 @@ def start_node(
         SettingsError: the machine refuses what the settings say.
     """
     launch = launch_node(
-        settings, is_driver=is_driver, join=join, sys_path=sys_path, namespace=namespace
+        settings,
+        is_driver=is_driver,
+        join=join,
+        sys_path=sys_path,
+        namespace=namespace,
+        membership=membership,
     )
     return launch.wait()
 

@@ -21,7 +21,7 @@ from freehold._processes.driver.bootstrap import NodeProcess, absolute, launch
 from freehold._processes.node import record
 from freehold._processes.node.record import NodeRecord
 from freehold._processes.node.settings import NodeSettings
-from freehold._processes.node.start import NodeStart
+from freehold._processes.node.start import CHILD, NodeStart
 from freehold.errors import ClusterUnreachableError, SettingsError
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def local_node(settings: NodeSettings, address: ControlAddress | None) -> NodeRe
     Raises:
         SettingsError: there are nodes of several clusters, and it does not say which is meant.
     """
-    found = record.find(settings)
+    # One that ends with another driver is that driver's alone.
+    found = [node for node in record.find(settings) if node.mode != CHILD]
     if address is not None:
         found = [node for node in found if is_same(node.control, address)]
     clusters = {node.cluster: node.control.target for node in found}
@@ -93,8 +94,13 @@ def node_of(settings: NodeSettings, address: str) -> NodeRecord | None:
     return found
 
 
-def start_own_node(settings: NodeSettings, address: str, namespace: str) -> NodeProcess:
+def start_own_node(
+    settings: NodeSettings, address: str, namespace: str, *, is_for_job: bool = False
+) -> NodeProcess:
     """A node without CPUs that joins the cluster at an address, and ends with this process.
+
+    Args:
+        is_for_job: whether drivers that this process starts are to find it.
 
     Raises:
         ClusterUnreachableError, AuthenticationError, JoinRefusedError, SettingsError.
@@ -106,8 +112,9 @@ def start_own_node(settings: NodeSettings, address: str, namespace: str) -> Node
     start = NodeStart(
         settings=settings,
         sys_path=absolute(sys.path),
-        is_driver=True,
-        starter_pid=os.getpid(),
+        is_driver=not is_for_job,
+        starter_pid=0 if is_for_job else os.getpid(),
+        is_for_job=is_for_job,
         namespace=namespace,
         join=join,
         version=freehold_version(),

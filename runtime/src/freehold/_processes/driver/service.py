@@ -9,13 +9,14 @@ the node's processes are gone.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._io.session import SessionFolder
 from freehold._io.signals import SignalGate
-from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+from freehold._processes.driver.bootstrap import NodeProcess, absolute, resolve_settings, start_node
 from freehold._processes.owner.attach import attach
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.forks import watch_forks
@@ -45,6 +46,10 @@ class InitRequest(Protocol):
     @property
     def namespace(self) -> str:
         """Of named actors."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the node that is started."""
 
     @property
     def log_to_driver(self) -> bool:
@@ -131,6 +136,8 @@ def given_settings(request: InitRequest) -> dict[str, Any]:
         arguments["resources"] = amounts
     if request.object_store_memory is not None:
         arguments["object_store_memory"] = request.object_store_memory
+    if request.labels:
+        arguments["labels"] = request.labels
     if not request.log_to_driver:
         arguments["log_to_driver"] = False
     for name in sorted(arguments.keys() & request.system_config.keys()):
@@ -155,6 +162,7 @@ def start_driver(request: InitRequest) -> DriverCore:
     settings = resolve_settings(given_settings(request))
     namespace = request.namespace or f"job-{os.urandom(6).hex()}"
     address = request.address or settings.address
+    job: Job | None = None
     if address in ("", LOCAL):
         node = start_node(settings, namespace=namespace)
     else:
@@ -165,19 +173,29 @@ def start_driver(request: InitRequest) -> DriverCore:
                 f"init({', '.join(sorted(request.resources))}) is for a cluster of its own: this "
                 f"one is there already, with what its nodes have; leave it out, or the address"
             )
+        job = Job(settings.job or f"job-{os.urandom(6).hex()}", settings.job_attempt)
         found = joining.node_of(settings, address)
         if found is not None:
             shows_logs = settings.log_to_driver
-            return attach_driver(found, namespace, shows_logs=shows_logs)
+            return attach_driver(found, namespace, shows_logs=shows_logs, job=job)
         node = joining.start_own_node(settings, address, namespace)
     try:
-        return attach_driver(node, namespace, owned=node, shows_logs=settings.log_to_driver)
+        return attach_driver(
+            node, namespace, owned=node, shows_logs=settings.log_to_driver, job=job
+        )
     except BaseException:
         node.kill()
         raise
 
 
-class NodePlace(Protocol):
+class Job(NamedTuple):
+    """What a driver's work is called in a cluster that has several, and which run of it this is."""
+
+    name: str
+    attempt: int = 0
+
+
+class RunningNode(Protocol):
     """Where a node manager is: a `NodeProcess`, or the record of one that runs."""
 
     @property
@@ -194,16 +212,20 @@ class NodePlace(Protocol):
 
 
 def attach_driver(
-    node: NodePlace,
+    node: RunningNode,
     namespace: str,
     *,
     owned: NodeProcess | None = None,
     shows_logs: bool = True,
+    job: Job | None = None,
 ) -> DriverCore:
     """Be a driver of a node that runs.
 
     Args:
         owned: the node process that is to end with this driver.
+        job: this driver's job, in a cluster that has more than one: its tasks run in processes of
+            their own, what they write is shown here alone, and they end with it. None in a
+            cluster that is this driver's alone.
         shows_logs: whether to print what workers write.
     """
     core, registered = attach(
@@ -211,11 +233,26 @@ def attach_driver(
         node.cluster,
         Address(node.node, 0),
         SessionFolder(node.session_path, node.node).socket_path,
-        m.Register(os.getpid(), is_driver=True, namespace=namespace),
+        m.Register(
+            os.getpid(),
+            is_driver=True,
+            namespace=namespace,
+            job=job.name if job is not None else "",
+            attempt=job.attempt if job is not None else 0,
+        ),
         None,
     )
     core.namespace = namespace
-    core.job_id = node.cluster  # as in its workers: a cluster has one driver
+    core.job_id = job.name if job is not None else node.cluster  # as in its workers
+    if job is not None:
+        core.job = m.Environment(
+            "",
+            {},
+            paths=absolute(sys.path),
+            job=job.name,
+            namespace=namespace,
+            driver=registered.address,
+        )
     core.session_dir = node.session_path
     printer = None
     if shows_logs:

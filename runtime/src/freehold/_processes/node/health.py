@@ -30,8 +30,8 @@ def serve(node: NodeManager, host: str, port: int) -> HealthServer:
 
 
 def _ready(node: NodeManager) -> Page:
-    network = node.network
-    if network is None or network.is_ready:
+    plane = node.plane
+    if plane is None or plane.is_ready:
         return Page(200, "ready")
     return Page(503, "not joined yet")
 
@@ -60,11 +60,11 @@ def _metrics(node: NodeManager) -> Iterator[str]:
         "freehold_refused_connections_total", "counter", "Who was not let in, by plane and kind."
     )
     yield f'freehold_refused_connections_total{{plane="peer",kind="any"}} {node.hub.peers.refused}'
-    if node.network is not None:
+    if node.plane is not None:
         name = json.dumps(node.start.settings.cluster_name)
         yield from _metric("freehold_cluster_info", "gauge", "Which cluster this is a node of.")
         yield f'freehold_cluster_info{{cluster="{node.hub.cluster}",name={name}}} 1'
-        for kind, count in sorted(node.network.refusals.items()):
+        for kind, count in sorted(node.plane.refusals.items()):
             labels = f'plane="control",kind="{kind}"'
             yield f"freehold_refused_connections_total{{{labels}}} {count}"
     if node.control is not None:

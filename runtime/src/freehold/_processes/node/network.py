@@ -1,317 +1,110 @@
-"""What a node has beside the rest when its cluster spans machines: a server, or a link to it.
+"""The node's part of the network: its one TCP port, where other nodes are, and who is told of it.
 
-Place in the flow: `run` prepares it before the `NodeManager` is made (a node that joins must know
-its cluster and incarnation first) and hands it over; the node manager begins and ends it. It is
-imported only then: a cluster of one machine has neither grpc nor cryptography.
-
-Both kinds have `credentials`, which are what this node shows to others now.
+Where the setting `host` is empty all of this does nothing: the cluster is on one machine.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import sys
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
 
-from freehold._core import messages as m
-from freehold._core.limits import RECONNECT_FIRST_S, RECONNECT_MOST_S
-from freehold._io import certificates, hosts
-from freehold._io.credentials import Credentials
-from freehold._io.join_string import ControlAddress
-from freehold._io.rpc.calls import ControlCalls, Enrolled, Trust, probe
-from freehold._io.rpc.link import ControlLink
-from freehold._io.rpc.runtime import Loop, Mailbox
-from freehold._io.rpc.server import ControlServer
-from freehold._io.rpc.streams import NodeStreams
-from freehold._processes.control.desk import ControlDesk
-from freehold._processes.control.secrets import ClusterSecrets, TokenFiles, read_file
-from freehold._processes.node.settings import NodeSettings
+from freehold._core.messages import (
+    Credentials,
+    CredentialsChanged,
+    NetworkStart,
+    NodeDied,
+    NodeInfo,
+    NodePlace,
+    PlacesChanged,
+)
+from freehold._io import tcp
+from freehold._io.gate import Gate
+from freehold._io.network import Network
+from freehold._processes.node.hub import Hub
 from freehold._processes.node.start import NodeStart
-from freehold.errors import ClusterUnreachableError
-
-if TYPE_CHECKING:
-    from freehold._processes.node.service import NodeManager
 
 
-class Network(Protocol):
-    """A head's or another node's part in the control plane."""
+class NetworkDesk:
+    """Opens the node to other machines, and keeps its processes informed.
 
-    cluster: str
-    incarnation: int
-    host: str
-    """How other machines reach this one."""
-
-    @property
-    def credentials(self) -> Credentials:
-        """What this node shows to others of its cluster; renewed while it runs."""
-
-    @property
-    def control(self) -> ControlAddress:
-        """Where the control service is, with what lets others in."""
-
-    @property
-    def ca_pem(self) -> bytes:
-        """The cluster's CA."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the node has a place in its cluster."""
-
-    @property
-    def refusals(self) -> dict[str, int]:
-        """Calls that were not let in, by kind; of a head."""
-
-    def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
-        """Serve, or join; on the reactor's thread, before it runs."""
-
-    def close(self, reason: str) -> None:
-        """Say that this node ends, and end the thread."""
-
-
-class HeadNetwork:
-    """Serves the control plane, in the process that has the control service.
-
-    Raises:
-        OSError, ValueError: the folders or the port cannot be used.
+    Args:
+        start: what the starter said.
     """
 
-    def __init__(self, start: NodeStart, node: str) -> None:
-        settings = start.settings
-        self._version = start.version
-        self._secrets = ClusterSecrets(settings)
-        self._settings = settings
-        self.cluster = self._secrets.cluster
-        self.incarnation = 0
-        self._authority = self._secrets.authority
-        self.host = settings.host or hosts.own_host()
-        self._loop = Loop()
-        self._mailbox: Mailbox | None = None
-        self._server: ControlServer | None = None
-        self._streams: NodeStreams | None = None
-        self._credentials = self._authority.enroll_own(node, self.incarnation)
-        self.port = settings.control_port
+    def __init__(self, hub: Hub, start: NodeStart) -> None:
+        self._hub = hub
+        self._start = start
+        self._gate: Gate | None = None
+        self._news: dict[str, NodePlace] = {}
+        """What the processes of this node have not been told yet."""
+        self.place = NodePlace(hub.node, hub.incarnation, "", 0)
+        """Where this node is reached."""
 
-    @property
-    def credentials(self) -> Credentials:
-        """See `Network`."""
-        lifetime_s = self._authority.lifetime_s
-        if self._credentials.expires_unix_s - time.time() < lifetime_s / 2:
-            identity = certificates.check_node(
-                self._credentials.certificate_pem, self._authority.ca_pem
-            )
-            self._credentials = self._authority.enroll_own(identity.node, identity.incarnation)
-        return self._credentials
+    def open(self, host: str, credentials: Credentials | None) -> None:
+        """Listen, if this node has a network.
 
-    @property
-    def control(self) -> ControlAddress:
-        """See `Network`."""
-        return ControlAddress(
-            host=self.host,
-            port=self.port,
-            token=self._secrets.tokens.current(),
-            ca_sha256=certificates.fingerprint(self._authority.ca_pem),
-        )
+        Args:
+            host: this machine's address as others reach it; "" for a cluster on one machine.
 
-    @property
-    def ca_pem(self) -> bytes:
-        """See `Network`."""
-        return self._authority.ca_pem
-
-    @property
-    def is_ready(self) -> bool:
-        """See `Network`."""
-        return self._server is not None
-
-    @property
-    def refusals(self) -> dict[str, int]:
-        """Calls that were not let in, by kind."""
-        return dict(self._server.refusals.by_kind) if self._server is not None else {}
-
-    def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
-        """See `Network`."""
-        assert node.control is not None
-        self._mailbox = Mailbox(node.reactor)
-        desk = ControlDesk(
-            node.reactor,
-            node.control,
-            self.cluster,
-            self._secrets.starts,
-            node.environments.known,
-        )
-        self._streams = desk.streams = NodeStreams(node.reactor, desk, os.urandom(8).hex())
-        server = ControlServer(
-            self._loop,
-            self._mailbox,
-            self._authority,
-            self._secrets.tokens.all,
-            (desk, self._streams, node.hub.node),
-            self._version,
-        )
-        desk.on_change = server.cluster_changed
+        Raises:
+            ValueError: the settings cannot be carried out.
+        """
+        settings, hub = self._start.settings, self._hub
+        if not host:
+            return
+        if credentials is None:
+            raise ValueError("host is given, but this node has no credentials to be believed with")
         try:
-            bind = hosts.bind_address(self.host)
-            self.port = server.start(bind, self._settings.control_port)
+            self._gate = Gate(hub.peers, tcp.resolve(host), settings.peer_port)
         except OSError as error:
             raise ValueError(
-                f"control_port {self._settings.control_port} cannot be listened on "
-                f"({error.strerror}): stop what uses it (freehold stop, if it is a node of yours), "
-                "or give another: --port"
+                f"host is {host!r} with peer_port {settings.peer_port} but must be an address of "
+                f"this machine with a free port ({error})"
             ) from None
-        self._server = server
+        self.place = NodePlace(hub.node, hub.incarnation, self._gate.host, self._gate.port)
+        head = self._start.head_place
+        places = [self.place] if head is None else [self.place, head]
+        network = NetworkStart(credentials, settings.tls, places)
+        hub.peers.network = Network(hub.reactor, hub.cluster, hub.node, network)
 
-    def close(self, reason: str) -> None:
-        """See `Network`."""
-        if self._streams is not None:
-            self._streams.close()
-        if self._server is not None:
-            self._server.stop()
-        self._loop.close()
-        if self._mailbox is not None:
-            self._mailbox.close()
-        self._secrets.close()
+    def start(self) -> NetworkStart | None:
+        """What a process that begins is told."""
+        network = self._hub.peers.network
+        if network is None:
+            return None
+        identity = network.identity
+        return NetworkStart(identity.credentials, identity.is_tls, network.book.places())
 
+    def learn(self, nodes: Iterable[NodeInfo]) -> None:
+        """Take in a view; the node's processes are told what is new, together in a moment."""
+        network = self._hub.peers.network
+        if network is None:
+            return
+        places = [
+            NodePlace(info.node, info.incarnation, info.host, info.port)
+            for info in nodes
+            if info.is_alive
+        ]
+        news = network.learn(places)
+        if news and not self._news:
+            self._hub.reactor.call_later(0, self._tell)
+        self._news.update((place.node, place) for place in news)
 
-class MemberNetwork:
-    """Has a place in another machine's cluster; enrolled when this is made.
+    def _tell(self) -> None:
+        news, self._news = self._news, {}
+        self._hub.broadcast(PlacesChanged(list(news.values())))
 
-    Raises:
-        ClusterUnreachableError: the head was away for `join_timeout_s`.
-        AuthenticationError, JoinRefusedError: it does not take this node.
-    """
+    def change(self, credentials: Credentials) -> None:
+        """Prove this node with these from now on, here and in its processes."""
+        network = self._hub.peers.network
+        if network is not None:
+            network.identity.change(credentials)
+            self._hub.broadcast(CredentialsChanged(credentials))
 
-    def __init__(self, start: NodeStart, node: str) -> None:
-        assert start.join is not None
-        self._version = start.version
-        self._address = start.join
-        settings = start.settings
-        self._token, self._known_ca = _ways_in(settings, start.join)
-        self._loop = Loop()
-        try:
-            self._trust, enrolled = self._enroll(node, settings.join_timeout_s)
-        except BaseException:
-            self._loop.close()
-            raise
-        self.cluster = enrolled.cluster
-        self.incarnation = enrolled.incarnation
-        self._first_credentials = enrolled.credentials
-        self.host = settings.host or hosts.own_host(start.join.host)
-        self.has_joined = False
-        self._mailbox: Mailbox | None = None
-        self.link: ControlLink | None = None
+    def node_died(self, died: NodeDied) -> None:
+        """Nothing of that node is heard any more."""
+        self._hub.peers.node_died(died.node, died.incarnation)
 
-    def _enroll(self, node: str, timeout_s: float) -> tuple[Trust, Enrolled]:
-        """Find out whom to trust, and have a certificate made; tries until the head is there."""
-        deadline, pause_s, is_told = time.monotonic() + timeout_s, RECONNECT_FIRST_S, False
-        while True:
-            try:
-                trust = probe(self._address, self._known_ca)
-                calls = ControlCalls(self._loop, self._address, trust, self._token())
-                try:
-                    return trust, calls.enroll(node, self._version)
-                finally:
-                    calls.close()
-            except ClusterUnreachableError as error:
-                if time.monotonic() + pause_s > deadline:
-                    raise
-                if not is_told:
-                    is_told = True
-                    print(f"freehold: {error}; trying for {timeout_s:g} s", file=sys.stderr)  # noqa: T201 - the log
-            time.sleep(pause_s * random.uniform(0.5, 1.5))
-            pause_s = min(2 * pause_s, RECONNECT_MOST_S)
-
-    @property
-    def credentials(self) -> Credentials:
-        """See `Network`."""
-        return self.link.credentials if self.link is not None else self._first_credentials
-
-    @property
-    def control(self) -> ControlAddress:
-        """See `Network`."""
-        return ControlAddress(
-            host=self._address.host,
-            port=self._address.port,
-            token=self._token(),
-            ca_sha256=certificates.fingerprint(self._trust.ca_pem),
-        )
-
-    @property
-    def ca_pem(self) -> bytes:
-        """See `Network`."""
-        return self._trust.ca_pem
-
-    @property
-    def is_ready(self) -> bool:
-        """See `Network`."""
-        return self.link is not None and self.has_joined
-
-    @property
-    def refusals(self) -> dict[str, int]:
-        """See `Network`."""
-        return {}
-
-    def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
-        """See `Network`."""
-        self._node, self._joined = node, joined
-        self._mailbox = Mailbox(node.reactor)
-        self.link = ControlLink(
-            (node.reactor, self._loop, self._mailbox),
-            self._address.target,
-            self._trust,
-            self._token,
-            self._first_credentials,
-            self,
-        )
-        self.link.version = self._version
-        node.hub.to_control = self.link.send
-        self.link.start()
-
-    def close(self, reason: str) -> None:
-        """See `Network`."""
-        if self.link is not None:
-            self.link.close(m.ShutDown(reason))
-        self._loop.close()
-        if self._mailbox is not None:
-            self._mailbox.close()
-
-    # ---- LinkListener ----------------------------------------------------------------------------
-
-    def on_control(self, message: m.Message) -> None:
-        """See `LinkListener`."""
-        self._node.from_control(message)
-
-    def standing(self) -> list[m.Message]:
-        """See `LinkListener`."""
-        return [self._joined, self._node.leases.last_report()]
-
-    def on_connected(self, head_node: str) -> None:
-        """See `LinkListener`."""
-        self._node.head = head_node
-        self.has_joined = True
-
-    def on_disconnected(self, reason: str) -> None:
-        """See `LinkListener`; what runs here goes on."""
-
-    def on_refused(self, reason: str) -> None:
-        """See `LinkListener`."""
-        self._node.fenced(reason)
-
-
-def _ways_in(settings: NodeSettings, address: ControlAddress) -> tuple[Callable[[], str], bytes]:
-    """How to get the token that is good now, and the CA if it is known.
-
-    Raises:
-        ValueError: there is neither a join string nor a folder with the token.
-    """
-    if settings.auth_dir:
-        tokens = TokenFiles(settings.auth_dir)
-        return tokens.current, read_file(os.path.join(settings.auth_dir, "ca.crt"), "auth_dir")
-    if address.token:
-        token = address.token
-        return (lambda: token), b""
-    raise ValueError(
-        f"address is {address.target}, which names no token: give the join string that the head "
-        "printed (freehold status --join-string shows it there), or auth_dir"
-    )
+    def close(self) -> None:
+        """Stop listening."""
+        if self._gate is not None:
+            self._gate.close()

@@ -18,6 +18,10 @@ from freehold._processes.node.settings import NodeSettings, session_base
 NAME = "node.json"
 
 
+JOB = "job"
+"""The mode of a node that `freehold job run` started: it ends with that, and serves its drivers."""
+
+
 class NodeRecord(msgspec.Struct, kw_only=True):
     """One node of this machine that is, or was, running."""
 

@@ -27,7 +27,7 @@ from freehold._processes.node.start import CHILD, FOREGROUND, NodeReady, NodeSta
 from freehold.errors import FreeholdError
 
 if TYPE_CHECKING:
-    from freehold._processes.node.network import Network
+    from freehold._processes.node.control_plane import ControlPlane
 
 SWEEP_AFTER_S = 0.25
 """Old sessions are swept when the new one has begun, not while its driver waits."""
@@ -36,7 +36,7 @@ SWEEP_AFTER_S = 0.25
 def run(body: bytes, channel: int, spawned: Spawned) -> None:
     """Serve until the end; tells the starter over `channel` how it went."""
     start: NodeStart | None = None
-    network: Network | None = None
+    plane: ControlPlane | None = None
     folder: SessionFolder | None = None
     try:
         start = msgspec.json.decode(body, type=NodeStart)
@@ -48,24 +48,24 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
         become_subreaper()
         name_process("freehold-node")
         raise_descriptor_limit()
-        node = os.urandom(16).hex()
+        node = start.node or os.urandom(16).hex()
         root = _root(session_base(start.settings))
-        network = _network(start, node)
-        cluster = network.cluster if network is not None else start.cluster or os.urandom(6).hex()
+        plane = _plane(start, node)
+        cluster = plane.cluster if plane is not None else start.cluster or os.urandom(6).hex()
         path = start.session_path or os.path.join(root, cluster)
         folder = SessionFolder(path, node)
-        if network is not None:
+        if plane is not None:
             folder.share()
         else:
             folder.create(is_first=start.is_first)
-        manager = NodeManager(start, node, cluster, folder, spawned, network)
+        manager = NodeManager(start, node, cluster, folder, spawned, plane)
         manager.begin()
         notes = _serve_health(manager)
     except BaseException as error:
         if folder is not None and start is not None:
             folder.remove(is_first=start.is_first)
-        if network is not None:
-            network.close("it did not start")
+        if plane is not None:
+            plane.close("it did not start")
         _say_failed(error, start.mode if start is not None else CHILD, channel)
         raise
     _serve(manager, channel, root, notes)
@@ -112,24 +112,24 @@ def _serve(manager: NodeManager, channel: int, root: str, notes: list[str]) -> N
         _begin_anew(start)
 
 
-def _network(start: NodeStart, node: str) -> Network | None:
+def _plane(start: NodeStart, node: str) -> ControlPlane | None:
     """Its part in a cluster of several machines; imports what that takes only then."""
     if not start.has_network:
         return None
-    from freehold._processes.node.network import HeadNetwork, MemberNetwork
+    from freehold._processes.node.control_plane import HeadPlane, MemberPlane
 
-    return HeadNetwork(start, node) if start.is_first else MemberNetwork(start, node)
+    return HeadPlane(start, node) if start.is_first else MemberPlane(start, node)
 
 
 def _serve_health(manager: NodeManager) -> list[str]:
     """Open the health port if there is to be one; what the starter should know of it."""
-    start, network = manager.start, manager.network
+    start, plane = manager.start, manager.plane
     port = start.settings.health_port
     if not port:
         return []
     from freehold._processes.node import health
 
-    host = network.host if network is not None else start.settings.host or "127.0.0.1"
+    host = plane.host if plane is not None else start.settings.host or "127.0.0.1"
     try:
         manager.health = health.serve(manager, host, port)
     except OSError as error:
@@ -144,9 +144,10 @@ def _serve_health(manager: NodeManager) -> list[str]:
 
 def _ready(manager: NodeManager) -> NodeReady:
     ready = NodeReady(manager.hub.cluster, manager.hub.node, manager.session.path, os.getpid())
-    network = manager.network
-    if network is not None:
-        control = network.control
+    ready.host, ready.port = manager.network.place.host, manager.network.place.port
+    plane = manager.plane
+    if plane is not None:
+        control = plane.control
         ready.address = control.target
         if manager.is_first:
             ready.join_string = control.join_string()
@@ -159,9 +160,9 @@ def _ready(manager: NodeManager) -> NodeReady:
                 pid=os.getpid(),
                 started=record.start_time(os.getpid()),
                 is_head=manager.is_first,
-                mode=manager.start.mode,
+                mode=record.JOB if manager.start.is_for_job else manager.start.mode,
                 control=control,
-                ca_pem=network.ca_pem.decode(),
+                ca_pem=plane.ca_pem.decode(),
                 log_path=os.path.join(manager.session.logs_path, "node.log"),
             ),
         )

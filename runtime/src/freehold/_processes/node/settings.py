@@ -12,6 +12,7 @@ from freehold._core.limits import LINEAGE_BYTES
 from freehold._core.resources import CPU, GPU, MEMORY, to_units
 from freehold._core.scheduling.events import SchedulerSettings
 from freehold._core.store.events import StoreSettings
+from freehold._core.where import NODE_ID_LABEL, NODE_NAME_LABEL
 from freehold._processes.node.memory import MemoryReader
 
 _ARENA_SHARE = 0.3
@@ -36,18 +37,23 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     resources: dict[str, float] = {}
     """Amounts of custom resources by name, down to fractions of 0.0001."""
 
+    labels: dict[str, str] = {}
+    """Labels of the node by name, for `label_selector`: a zone, a kind of machine."""
+
+    node_name: str = ""
+    """What people call the node; by default the machine's name. On Kubernetes the pod's."""
+
     object_store_memory: int | None = None
     """Bytes of the object store; by default 30 % of RAM or of the cgroup's limit, as tasks need
     the rest."""
 
+    tls: bool = True
+    """Whether nodes speak TLS to each other. Without it nobody is heard who lacks the cluster's
+    secret, but whoever is on the way may read and change what is said: for networks that are
+    trusted, and to measure what TLS costs."""
+
     dir: str = ""
     """Folder for the sockets of running clusters; by default $XDG_RUNTIME_DIR or /tmp."""
-
-    labels: dict[str, str] = {}
-    """Labels of this node, for tasks and actors that ask for some."""
-
-    node_name: str = ""
-    """What people call this node; by default its host's name. On Kubernetes the pod's."""
 
     address: str = ""
     """The cluster to join: HOST:PORT of its head, the join string that the head printed, or `auto`
@@ -60,12 +66,20 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     control_port: int = 7400
     """Port of the control service, on the head alone; 0 for any."""
 
-    peer_port: int = 7401
-    """Port where other machines' processes reach those of this node; 0 for any."""
+    peer_port: int = 0
+    """Port where other machines' processes reach those of this node, one for all of them; 0 for
+    any. `freehold start` takes 7401 if it is free."""
 
     health_port: int = 0
     """Port for /healthz, /readyz and /metrics; 0: none. `freehold start` takes 7402 if it is
     free."""
+
+    job: str = ""
+    """What the job of a driver is called that attaches to a cluster with others; by default a name
+    of its own. `freehold job run` sets it."""
+
+    job_attempt: int = 0
+    """Which run of that job this is, if it is one that may be run again."""
 
     join_timeout_s: float = 60.0
     """Seconds a node tries to reach a head that is away when it starts: heads are started with
@@ -220,6 +234,12 @@ def total_resources(settings: NodeSettings) -> dict[str, int]:
         memory = max(0, machine_memory() - arena_bytes(settings))
     amounts = {CPU: cpus, GPU: gpus, MEMORY: memory, **settings.resources}
     return {name: to_units(name, amount) for name, amount in sorted(amounts.items()) if amount}
+
+
+def node_labels(settings: NodeSettings, node: str) -> dict[str, str]:
+    """The node's labels: those it has by itself, and the user's."""
+    own = {NODE_ID_LABEL: node, NODE_NAME_LABEL: settings.node_name or os.uname().nodename}
+    return {**own, **settings.labels}
 
 
 def scheduler_settings(settings: NodeSettings) -> SchedulerSettings:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from freehold._core.messages import Credentials, NodePlace
 from freehold._io.join_string import ControlAddress
 from freehold._processes.node.settings import NodeSettings
 
@@ -36,7 +37,15 @@ class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cluster: str = ""
     session_path: str = ""
     starter_pid: int = 0
+    node: str = ""
+    """The node's id, if its credentials name one already; else it draws its own."""
+    credentials: Credentials | None = None
+    """What it proves itself with to other machines; needed where the setting `host` is given."""
+    head_place: NodePlace | None = None
+    """Where the first node is reached, if over a network."""
     mode: str = CHILD
+    is_for_job: bool = False
+    """Whether drivers of a job shall find it, though it ends with its starter."""
     is_networked: bool = False
     join: ControlAddress | None = None
     version: str = ""
@@ -63,6 +72,8 @@ class NodeReady(msgspec.Struct):
     session_path: str = ""
     pid: int = 0
     error: str = ""
+    host: str = ""
+    port: int = 0
     address: str = ""
     """`host:port` of the control service, if other machines can join."""
     join_string: str = ""
