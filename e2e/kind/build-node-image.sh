@@ -15,7 +15,7 @@ command -v gcc > /dev/null && command -v jq > /dev/null || install_packages gcc 
 say "building $node"
 
 work=$(mktemp -d "$cache/node-image-XXXXXX")
-builder=freehold-e2e-build-$(basename "$work")
+builder=freehold-e2e-build-$$
 trap 'rm -rf "$work"; docker rm -f -v "$builder" > /dev/null 2>&1 || true' EXIT
 images=()
 
