@@ -451,6 +451,7 @@ class NodeManager:
                 self._view[info.node] = info
         if message.groups is not None:
             self.groups = message.groups
+        self.head_desk.joined()
         self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
 
