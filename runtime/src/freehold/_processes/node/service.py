@@ -505,8 +505,13 @@ class NodeManager:
             if info.is_alive:
                 self._view[info.node] = info
         if message.groups is not None:
+<<<<<<< HEAD
             self.leases.handle(sched.GroupsChanged(message.groups))
         self.network.learn(message.nodes)
+=======
+            self.groups = message.groups
+        self.head_desk.joined()
+>>>>>>> members
         self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
 
