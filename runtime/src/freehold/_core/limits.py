@@ -190,12 +190,19 @@ RECONNECT_MOST_S = 5.0
 PROOF_S = 10.0
 """Who opens a node's stream shows who it is within this."""
 
-STREAM_FRAMES = 64
-"""Frames written to a stream that its reader does not take; then the stream is cut."""
+STREAM_FRAMES = 4
+"""Frames, of some 1 MiB each at the most, that wait to be written to one stream; the rest waits
+where it is numbered, and is bounded there."""
+
+STREAM_WRITE_S = 10.0
+"""A stream that takes no frame for this long, because its other end does not read, is cut."""
 
 UNCONFIRMED_MESSAGES = 50_000
 """Messages kept for the other end of a node's stream, at some 100 bytes each; past it a control
 service gives the node up, and a node drops the oldest requests of its processes."""
+
+CONTROL_CALLS = 8_192
+"""Calls and streams that a control service has open at once; past it new ones are refused."""
 
 WATCHERS = 64
 """Clients that watch a cluster at once: operators, dashboards, people."""
