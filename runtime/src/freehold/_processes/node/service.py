@@ -129,7 +129,6 @@ class NodeManager:
         self._handlers: dict[type, Handler] = {
             **self.leases.handlers(),
             **self.store.handlers(),
-            **self.transfer.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             m.PrepareEnv: self._on_prepare_env,
@@ -181,6 +180,7 @@ class NodeManager:
         self.children.wait_for(pids, deadline)
         if self.control is not None:
             self.control.close()
+        self.transfer.close()
         self.network.close()
         self.hub.peers.close()
         self.session.remove(is_first=self.is_first)
