@@ -168,7 +168,6 @@ class NodeManager:
         self._handlers: dict[type, Handler] = {
             **self.leases.handlers(),
             **self.store.handlers(),
-            **self.transfer.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             **self.environments.handlers(),
@@ -241,6 +240,7 @@ class NodeManager:
             self.health.close()
         if self.control is not None:
             self.control.close()
+        self.transfer.close()
         self.network.close()
         self.hub.peers.close()
         self.session.remove(is_first=self.is_first)
