@@ -295,7 +295,7 @@ class NodeManager:
                 handler = self._handlers.get(type(message))
                 if handler is not None:
                     handler(source, message)
-                elif source.process == 0 and self.control is not None and self.network is None:
+                elif source.process == 0 and self.control is not None and self.plane is None:
                     self._from_node(connection, source, message)
             except Exception:  # what one message breaks must not take those behind it along  # noqa: BLE001
                 traceback.print_exc()
