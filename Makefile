@@ -18,7 +18,7 @@ SOURCES := $(wildcard runtime/src operator/src)
 CODE := $(SOURCES) $(wildcard tests e2e examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
 
-.PHONY: help venv demo test check sim api api-all e2e e2e-down bench proto fmt lock clean
+.PHONY: help venv demo test check sim api api-all e2e e2e-down bench proto chart fmt lock clean
 
 help:  ## explain the targets (the default)
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -78,6 +78,9 @@ fmt: $(STAMP)  ## format, and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+chart: $(STAMP)  ## carry crds/ on into the chart, FuturesJob's template and docs/kubernetes/reference.md
+	$(BIN)/python -m crds.sync
+
 # uv lives in an environment of its own; the markers say what pyproject's [tool.uv] says already, the index stays unnamed.
 lock:  ## pin the newest allowed packages into requirements.lock (needs a package index)
 	"$(PYTHON)" -m venv .venv-lock
@@ -87,6 +90,8 @@ lock:  ## pin the newest allowed packages into requirements.lock (needs a packag
 	    --extra data --extra kubernetes --extra operator --extra dev $(LOCK_ARGS) pyproject.toml | sed -E 's/ ; .* \\$$/ \\/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock
+	$(MAKE) venv
+	$(BIN)/python images/lock.py
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) .venv-lock .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist

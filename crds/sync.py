@@ -1,7 +1,8 @@
-"""Carries the CRDs on to where they are copied; run by `make chart`, checked by tests/charts.
+"""Carries the CRDs on to what is made from them; run by `make chart`, checked by tests/charts.
 
 From FuturesCluster its spec goes into FuturesJob's clusterTemplate, and from both the files of the
-chart. What is copied is text, so that comments and line breaks stay.
+chart. What is copied is text, so that comments and line breaks stay. The reference page and the
+table in the chart's README are made along.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from charts.readme import readme
+from crds.reference import page
+
 ROOT = Path(__file__).resolve().parents[1]
 CRDS = ROOT / "crds"
 CLUSTER = CRDS / "futuresclusters.freehold.dev.yaml"
 JOB = CRDS / "futuresjobs.freehold.dev.yaml"
-CHART = ROOT / "charts" / "freehold" / "files" / "crds"
+CHART = ROOT / "charts" / "freehold"
+PAGE = ROOT / "docs" / "kubernetes" / "reference.md"
 
 BEGIN_SPEC, END_SPEC = "# begin spec", "# end spec"
 BEGIN_CLUSTER_ONLY, END_CLUSTER_ONLY = "# cluster only", "# end"
@@ -61,7 +66,14 @@ def wanted() -> dict[Path, str]:
     """Every file that is made here, with the text it should have."""
     cluster = CLUSTER.read_text()
     job = job_with_template(JOB.read_text(), cluster)
-    return {JOB: job, CHART / CLUSTER.name: cluster, CHART / JOB.name: job}
+    copies = CHART / "files" / "crds"
+    return {
+        JOB: job,
+        copies / CLUSTER.name: cluster,
+        copies / JOB.name: job,
+        PAGE: page([CLUSTER, JOB]),
+        CHART / "README.md": readme(CHART),
+    }
 
 
 def main() -> int:

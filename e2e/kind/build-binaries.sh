@@ -19,7 +19,7 @@ declare -A package=(
   [etcd]=go.etcd.io/etcd/server/v3
   [kind]=sigs.k8s.io/kind
   [helm]=helm.sh/helm/v4/cmd/helm
-  [coredns]=github.com/coredns/coredns
+  [coredns]=.
   [local-path-provisioner]=github.com/rancher/local-path-provisioner
 )
 modules=(kubernetes etcd kind helm coredns local-path-provisioner)
@@ -29,7 +29,7 @@ module_of() { case $1 in kube*) echo kubernetes ;; *) echo "$1" ;; esac }
 # A module's binaries, keyed by all that makes them: what it pins, and the commands without their comments.
 folder_of() {
   local made_by
-  made_by=$({ cat "$here/modules/$1/go.mod" "$here/modules/$1/go.sum"; declare -f compile linker_flags; } | key)
+  made_by=$({ cat "$here/modules/$1"/*; declare -f compile linker_flags; } | key)
   echo "$cache/binaries/$1-$made_by"
 }
 

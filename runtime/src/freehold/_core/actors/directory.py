@@ -194,24 +194,24 @@ info=None))]
         spec = message.spec
         known = self._state(spec.actor)
         if known is not None:
-            self._tell(source, ActorRegistered(message.request, known.info))
+            self.tell(source, ActorRegistered(message.request, known.info))
             return
         row = Row(spec)
         name = row.name
         if name is not None and name in self.named:
             info = self.rows[self.named[name]].info()
             if spec.get_if_exists:
-                self._tell(source, ActorRegistered(message.request, info))
+                self.tell(source, ActorRegistered(message.request, info))
             else:
                 error = f"an actor named {name[1]!r} exists in namespace {name[0]!r}"
-                self._tell(source, ActorRegistered(message.request, None, error))
+                self.tell(source, ActorRegistered(message.request, None, error))
             return
         self.rows[spec.actor] = row
         self._changed[spec.actor] = None
         if name is not None:
             self.named[name] = spec.actor
         self.owned.setdefault(spec.owner.address, {})[spec.actor] = None
-        self._tell(source, ActorRegistered(message.request, row.info()))
+        self.tell(source, ActorRegistered(message.request, row.info()))
         for actor, address in [key for key in self.unknown if key[0] == spec.actor]:
             del self.unknown[actor, address]
             self._watch(address, WatchActor(actor))
@@ -223,23 +223,23 @@ info=None))]
         if row is not None:
             row.watchers[source] = None
             self.watched.setdefault(source, {})[actor] = None
-            self._tell(source, ActorState(row.info()))
+            self.tell(source, ActorState(row.info()))
         elif actor in self.dead:
-            self._tell(source, self.dead[actor])
+            self.tell(source, self.dead[actor])
         else:
             self.unknown.setdefault((actor, source), self.now + UNKNOWN_WATCH_S)
 
     def _find(self, source: Address, message: FindActor) -> None:
         actor = self.named.get((message.namespace, message.name))
         info = self.rows[actor].info() if actor is not None else None
-        self._tell(source, ActorFound(message.request, info))
+        self.tell(source, ActorFound(message.request, info))
 
     def _list(self, source: Address, message: ListActors) -> None:
         infos = [state.info for state in self.dead.values()]
         infos += [row.info() for row in self.rows.values()]
         wanted = message.namespace
         found = [info for info in infos if wanted is None or info.options.namespace == wanted]
-        self._tell(source, ActorList(message.request, found))
+        self.tell(source, ActorList(message.request, found))
 
     def _kill(self, source: Address, message: KillActor) -> None:
         row = self.rows.get(message.actor)
@@ -377,7 +377,7 @@ info=None))]
             del self.unknown[actor, address]
             reason = "there is no such actor: it has ended long ago, or is of another cluster"
             info = ActorInfo(actor, OwnerInfo(address), ActorOptions(), DEAD, reason=reason)
-            self._tell(address, ActorState(info))
+            self.tell(address, ActorState(info))
         self._place_waiting()
 
     # ---- transitions ---------------------------------------------------------------------------
@@ -498,7 +498,7 @@ info=None))]
         state = ActorState(row.info(), is_infeasible)
         state.info.error = error
         for address in self._listeners(row):
-            self._tell(address, state)
+            self.tell(address, state)
         self._drop(row)
         self.dead[actor] = state
         self._changed[actor] = None
@@ -572,11 +572,12 @@ info=None))]
     def _tell_all(self, row: Row) -> None:
         state = ActorState(row.info())
         for address in self._listeners(row):
-            self._tell(address, state)
+            self.tell(address, state)
 
-    def _tell(
+    def tell(
         self, address: Address, message: ActorRegistered | ActorState | ActorFound | ActorList
     ) -> None:
+        """Send an answer or a change of state to a process."""
         self.effects.append(ev.Tell(address, message))
 
 

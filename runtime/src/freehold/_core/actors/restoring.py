@@ -21,7 +21,7 @@ from freehold._core.actors import events as ev
 from freehold._core.actors.placing import room_of
 from freehold._core.actors.rows import ALIVE, DEAD, Row, row_of
 from freehold._core.limits import RETURN_S
-from freehold._core.messages import ActorStarted, ExitCause, LivingActor
+from freehold._core.messages import ActorStarted, ActorState, ExitCause, LivingActor
 
 if TYPE_CHECKING:
     from freehold._core.actors.directory import ActorDirectory
@@ -97,6 +97,15 @@ def node_returned(directory: ActorDirectory, event: ev.NodeReturned) -> None:
         ],
         AWAY,
     )
+    # What was told of their actors since then may be lost, and owners do not watch.
+    for address, actors in directory.owned.items():
+        if (address.node, address.incarnation) == place:
+            for actor in actors:
+                directory.tell(address, ActorState(directory.rows[actor].info()))
+    for state in directory.dead.values():
+        address = state.info.owner.address
+        if (address.node, address.incarnation) == place and address.process in alive:
+            directory.tell(address, state)
 
 
 def _agree(directory: ActorDirectory, row: Row, living: LivingActor | None) -> None:

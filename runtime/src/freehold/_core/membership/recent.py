@@ -35,8 +35,8 @@ class RecentEnds:
         """An end is being told."""
         self._ends.append((now, died))
 
-    def since(self, now: float) -> list[ProcessDied]:
-        """Those that a node which joins now may have missed."""
+    def since(self, now: float, node: str = "") -> list[ProcessDied]:
+        """Those that a node which joins now may have missed: of other nodes' processes."""
         while self._ends and self._ends[0][0] < now - KEPT_S:
             self._ends.popleft()
-        return [died for _, died in self._ends]
+        return [died for _, died in self._ends if died.address.node != node]

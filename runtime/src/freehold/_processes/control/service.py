@@ -181,7 +181,7 @@ class ControlService:
         for node in self._links:
             if node != info.node:
                 self._send(node, m.ClusterView([info]))
-        for died in self._ends.since(clock.now()):
+        for died in self._ends.since(clock.now(), info.node):
             self._send(info.node, died)
         for gone in message.gone:
             self._tell_process_died(info.node, gone)

@@ -1,7 +1,7 @@
 """A node's contact with a head on another machine: what it must know, and when to stop without it.
 
-Place in the flow: whoever has the connection to the control service says `connect` when it is let
-in, sends first what `standing` gives whenever the control service knows nothing of this node, and
+Place in the flow: whoever has the connection to the control service says `connect` before anything
+else, sends first what `standing` gives whenever the control service knows nothing of this node, and
 hands over what comes. `Fencing` decides when this node is cut off, `Unheard` keeps what has to be
 said again. On one machine there is none of this: there the cluster ends with its head.
 """
@@ -40,6 +40,7 @@ class HeadDesk:
         self._describe = describe
         self._on_stop = on_stop
         self._send: Callable[[m.Message], None] = lambda message: None
+        self._is_used = False
         self.fencing = fen.Fencing()
         self.unheard = Unheard()
         self._alarm = clock.MachineAlarm(hub.reactor, lambda: self._handle(fen.DeadlineReached()))
@@ -60,9 +61,15 @@ class HeadDesk:
         }
 
     def connect(self, send: Callable[[m.Message], None]) -> None:
-        """The control service has let this node in; `send` reaches it until told otherwise."""
+        """What is said goes to `send` from now on. What it loses while there is no connection is
+        made good by `standing`; what is said after that must come behind it."""
         self._send = send
-        self._handle(fen.Joined())
+        self._is_used = True
+
+    def joined(self) -> None:
+        """The control service has let this node in."""
+        if self._is_used:
+            self._handle(fen.Joined())
 
     def send(self, message: m.Message) -> None:
         """Say something to the control service, and again if need be."""

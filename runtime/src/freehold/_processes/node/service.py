@@ -168,7 +168,6 @@ class NodeManager:
         self._handlers: dict[type, Handler] = {
             **self.leases.handlers(),
             **self.store.handlers(),
-            **self.transfer.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             **self.environments.handlers(),
@@ -241,6 +240,7 @@ class NodeManager:
             self.health.close()
         if self.control is not None:
             self.control.close()
+        self.transfer.close()
         self.network.close()
         self.hub.peers.close()
         self.session.remove(is_first=self.is_first)
@@ -370,7 +370,7 @@ class NodeManager:
         elif peer.process == 0:
             self.transfer.node_lost(peer.node, f"the connection to node {peer.node[:8]} ended")
             if self.plane is not None:
-                pass  # a connection of the peer plane says nothing about its node
+                pass  # a connection of the peer plane says nothing about the node
             elif self.control is not None:
                 self.control.disconnected(peer.node)
             elif peer.node == self.head:
@@ -509,6 +509,7 @@ class NodeManager:
         if message.groups is not None:
             self.leases.handle(sched.GroupsChanged(message.groups))
         self.network.learn(message.nodes)
+        self.head_desk.joined()
         self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
 
