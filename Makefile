@@ -18,7 +18,7 @@ SOURCES := $(wildcard runtime/src operator/src)
 CODE := $(SOURCES) $(wildcard tests e2e examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
 
-.PHONY: help venv demo test check sim api api-all e2e e2e-down bench fmt lock clean
+.PHONY: help venv demo test check sim api api-all e2e e2e-down bench proto chart fmt lock clean
 
 help:  ## explain the targets (the default)
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -71,9 +71,15 @@ e2e-down:  ## remove the kind cluster; what was built stays cached
 bench: $(STAMP)  ## measure side by side with Ray (in an environment of its own); fails when a bar is missed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
+proto: $(STAMP)  ## make the Python code of runtime/proto again
+	$(BIN)/python runtime/proto/generate.py
+
 fmt: $(STAMP)  ## format, and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chart: $(STAMP)  ## carry crds/ on into the chart, FuturesJob's template and docs/kubernetes/reference.md
+	$(BIN)/python -m crds.sync
 
 # uv lives in an environment of its own; the markers say what pyproject's [tool.uv] says already, the index stays unnamed.
 lock:  ## pin the newest allowed packages into requirements.lock (needs a package index)
@@ -84,6 +90,8 @@ lock:  ## pin the newest allowed packages into requirements.lock (needs a packag
 	    --extra data --extra kubernetes --extra operator --extra dev $(LOCK_ARGS) pyproject.toml | sed -E 's/ ; .* \\$$/ \\/'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock
+	$(MAKE) venv
+	$(BIN)/python images/lock.py
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) .venv-lock .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist

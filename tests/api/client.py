@@ -63,7 +63,13 @@ class Client:
         return other
 
     def request(
-        self, verb: str, path: str, body: Any = None, *, kind: str = "application/json"
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        *,
+        kind: str = "application/json",
+        accept: str = "application/json",
     ) -> Answer:
         """One request as it is, whatever the answer's status.
 
@@ -75,6 +81,7 @@ class Client:
         )
         try:
             headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+            headers["Accept"] = accept
             connection.request(verb, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             return Answer(response.status, response.read())
@@ -90,6 +97,7 @@ class Client:
         body: Any = None,
         *,
         kind: str = "application/json",
+        accept: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Manifest:
         """One request that must succeed.
@@ -100,7 +108,7 @@ class Client:
         """
         if query:
             path = f"{path}?{urlencode(query)}"
-        answer = self.request(verb, path, body, kind=kind)
+        answer = self.request(verb, path, body, kind=kind, accept=accept)
         if answer.status >= 400:
             try:
                 status = answer.json()
