@@ -18,7 +18,7 @@ SOURCES := $(wildcard runtime/src operator/src)
 CODE := $(SOURCES) $(wildcard tests e2e examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
 
-.PHONY: help venv demo test check sim api api-all e2e e2e-down bench fmt chart lock clean
+.PHONY: help venv demo test check sim api api-all e2e e2e-down bench proto chart fmt lock clean
 
 help:  ## explain the targets (the default)
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -56,20 +56,23 @@ check: $(STAMP)  ## format, lint, types and layers; runs no test
 sim: $(STAMP)  ## the simulation with more seeds (FREEHOLD_SIM_SEEDS=1000)
 	FREEHOLD_SIM_SEEDS=$(FREEHOLD_SIM_SEEDS) $(BIN)/python -m pytest tests/simulation --timeout=7200 $(TEST_ARGS)
 
-api: $(STAMP)  ## run the tests that need a Kubernetes API server; the first run builds one
-	$(BIN)/python -m pytest tests/api --durations=10 --durations-min=1 $(TEST_ARGS)
+api: $(STAMP)  ## run the tests that need a Kubernetes API server, built at first (ONLY=tests/api/test_x.py)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --durations=10 --durations-min=1 $(TEST_ARGS)
 
 api-all: $(STAMP)  ## the same, with every case of what is sampled otherwise
-	$(BIN)/python -m pytest tests/api --api-all --durations=10 --durations-min=1 $(TEST_ARGS)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --api-all --durations=10 --durations-min=1 $(TEST_ARGS)
 
-e2e: $(STAMP)  ## run the tests on a kind cluster, made if need be (E2E_ARGS=--kubeconfig=… for another)
-	$(BIN)/python -m pytest e2e --durations=15 --durations-min=1 $(E2E_ARGS) $(TEST_ARGS)
+e2e: $(STAMP)  ## run the tests on a kind cluster, made at first (ONLY=e2e/test_x.py, E2E_ARGS=--kubeconfig=…)
+	$(BIN)/python -m pytest $(or $(ONLY),e2e) --durations=15 --durations-min=1 $(E2E_ARGS) $(TEST_ARGS)
 
 e2e-down:  ## remove the kind cluster; what was built stays cached
 	e2e/kind/cluster.sh down
 
 bench: $(STAMP)  ## measure side by side with Ray (in an environment of its own); fails when a bar is missed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+proto: $(STAMP)  ## make the Python code of runtime/proto again
+	$(BIN)/python runtime/proto/generate.py
 
 fmt: $(STAMP)  ## format, and fix what lint can fix
 	$(BIN)/ruff format .

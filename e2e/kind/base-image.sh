@@ -20,7 +20,7 @@ command -v debootstrap > /dev/null || install_packages debootstrap
 say "building $made from Debian packages"
 new=$(mktemp -d "$cache/base-XXXXXX")
 trap 'rm -rf "$new"' EXIT
-nice -n 10 debootstrap --variant=minbase bookworm "$new/tree" > "$cache/debootstrap.log" 2>&1 < /dev/null 9>&- ||
+gently debootstrap --variant=minbase bookworm "$new/tree" > "$cache/debootstrap.log" 2>&1 < /dev/null 9>&- ||
   { tail -20 "$cache/debootstrap.log" >&2; die "debootstrap failed"; }
 # Behind a proxy that signs TLS anew, pip and others inside a build trust nothing else.
 mkdir -p "$new/tree/etc/ssl" "$new/context"

@@ -5,9 +5,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 node=freehold-e2e/node:$(kubernetes_version)-$(key "$here/build-node-image.sh" "$here/base-image.sh" \
-  "$here/build-binaries.sh" "$here"/node/* "$here"/modules/*/go.*)
+  "$here/build-binaries.sh" "$here"/node/* "$here"/modules/*/*)
 if [ "${1:-}" = --tag ] || docker image inspect "$node" > /dev/null 2>&1; then echo "$node"; exit; fi
-binaries all
+binaries node
 base=$("$here/base-image.sh")
 locked node-image
 if docker image inspect "$node" > /dev/null 2>&1; then echo "$node"; exit; fi
@@ -15,7 +15,7 @@ command -v gcc > /dev/null && command -v jq > /dev/null || install_packages gcc 
 say "building $node"
 
 work=$(mktemp -d "$cache/node-image-XXXXXX")
-builder=freehold-e2e-build-$(basename "$work")
+builder=freehold-e2e-build-$$
 trap 'rm -rf "$work"; docker rm -f -v "$builder" > /dev/null 2>&1 || true' EXIT
 images=()
 

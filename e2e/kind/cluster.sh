@@ -104,7 +104,7 @@ up() {
   mkdir -p "$cache/clusters/$name"
   [[ $image != freehold-e2e/* ]] || is_built_here=true
   configuration $is_built_here |
-    nice -n 10 kind create cluster --name "$name" --image "$image" --kubeconfig "$kubeconfig" --config - >&2 9>&- ||
+    kind create cluster -q --name "$name" --image "$image" --kubeconfig "$kubeconfig" --config - >&2 9>&- ||
     die "kind could not make the cluster"
   ! $is_built_here || connect_pods
   kube wait --for=condition=Ready node --all --timeout=120s >&2
@@ -113,7 +113,7 @@ up() {
 }
 
 "$here/docker-engine.sh"
-binaries tools
+binaries kind kubectl
 case $action in
   up)
     locked "cluster-$name"
@@ -125,6 +125,7 @@ case $action in
   load)
     kind load docker-image --name "$name" "${@:3}" >&2 ;;
   prepare)
+    binaries all
     node_image > /dev/null
     "$here/base-image.sh" > /dev/null ;;
   state)

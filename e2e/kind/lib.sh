@@ -7,8 +7,11 @@ cache=${FREEHOLD_E2E_CACHE:-$HOME/.cache/freehold-e2e}
 say() { echo "e2e: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# key FILE…: twelve hex digits that change with the content of any of the files.
+# key [FILE…]: twelve hex digits that change with the content of any of the files, or with what is piped in.
 key() { cat -- "$@" | sha256sum | cut -c1-12; }
+
+# gently COMMAND…: as nice as 10, and no nicer where the caller is nice already.
+gently() { nice -n $(($(nice) < 10 ? 10 - $(nice) : 0)) "$@"; }
 
 # version MODULE REQUIRED: the version that a committed go.mod pins; the only place a version is written down.
 version() {
@@ -49,7 +52,7 @@ can_pull() { DOCKER_CLI_EXPERIMENTAL=enabled timeout 20 docker manifest inspect 
 # docker_build ARGUMENT…: quiet unless it fails. The old builder, because the new one pulls a base that is only here;
 # the host's network, because a bridge's has no way to package registries on some machines.
 docker_build() {
-  DOCKER_BUILDKIT=0 nice -n 10 docker build --network host "$@" > "$cache/docker-build-$$.log" 2>&1 < /dev/null ||
+  DOCKER_BUILDKIT=0 gently docker build --network host "$@" > "$cache/docker-build-$$.log" 2>&1 < /dev/null ||
     { tail -40 "$cache/docker-build-$$.log" >&2; die "docker build $* failed"; }
   rm -f "$cache/docker-build-$$.log"
 }

@@ -33,6 +33,6 @@ staging | module kubernetes k8s.io/kubernetes "$kubernetes" \
 module etcd go.etcd.io/etcd/server/v3 "$etcd" go.etcd.io/etcd/server/v3 < /dev/null
 module kind sigs.k8s.io/kind "$kind" sigs.k8s.io/kind < /dev/null
 module helm helm.sh/helm/v4 "$helm" helm.sh/helm/v4/cmd/helm < /dev/null
-module coredns github.com/coredns/coredns "$coredns" github.com/coredns/coredns < /dev/null
+module coredns github.com/coredns/coredns "$coredns" < /dev/null  # its program is modules/coredns/main.go
 module local-path-provisioner github.com/rancher/local-path-provisioner "$local_path" \
   github.com/rancher/local-path-provisioner < /dev/null

@@ -78,12 +78,16 @@ class Cluster:
     ) -> str:
         """Run kubectl; its output. `text` is its standard input."""
         scope = ["--namespace", namespace] if namespace else []
-        program: list[str | Path] = [binaries("tools")["kubectl"], "--kubeconfig", self.kubeconfig]
+        program: list[str | Path] = [
+            binaries("kubectl")["kubectl"],
+            "--kubeconfig",
+            self.kubeconfig,
+        ]
         return run([*program, *scope, *arguments], timeout_s=timeout_s, text=text)
 
     def helm(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run helm; its output."""
-        program: list[str | Path] = [binaries("tools")["helm"], "--kubeconfig", self.kubeconfig]
+        program: list[str | Path] = [binaries("helm")["helm"], "--kubeconfig", self.kubeconfig]
         return run([*program, *arguments], timeout_s=timeout_s)
 
     def apply(self, *manifests: Manifest, namespace: str | None = None) -> None:

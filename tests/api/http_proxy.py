@@ -25,6 +25,22 @@ HOP_HEADERS = ("transfer-encoding", "connection", "keep-alive", "content-length"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 BODY_BYTES_MAX = 16 << 20
 
+# How a real server says that a watch asks for a version it no longer has: in a stream that begins
+# well.
+WATCH_EXPIRED = json.dumps(
+    {
+        "type": "ERROR",
+        "object": {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "code": 410,
+            "reason": "Expired",
+            "message": "too old resource version: made up by the tests' proxy",
+        },
+    }
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -69,6 +85,8 @@ class Fault:
         after: the server sees the request and its answer is lost, instead of never seeing it.
         delay_s: how long the answer takes; longer than the client's patience is a time-out.
         retry_after_s: the header of a 429.
+        body: what is answered instead of a Status; `WATCH_EXPIRED` with status 200 is the 410 of
+            a watch.
     """
 
     matches: Callable[[Request], bool]
@@ -78,6 +96,7 @@ class Fault:
     after: bool = False
     delay_s: float = 0.0
     retry_after_s: int | None = None
+    body: str | None = None
 
 
 class HttpProxy(LoopThread):
@@ -203,7 +222,7 @@ class HttpProxy(LoopThread):
         headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
         return web.Response(
             status=fault.status,
-            text=json.dumps(status),
+            text=json.dumps(status) if fault.body is None else fault.body,
             content_type="application/json",
             headers=headers,
         )

@@ -39,10 +39,28 @@ def start_cluster(nodes: int, **settings: Any) -> LocalCluster:
     return LocalCluster(nodes=nodes, resources=resources, **settings)
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-node", "two-nodes"])
+OVER_TLS = frozenset(
+    {"test_tasks", "test_references", "test_owner_death", "test_results_leave", "test_objects"}
+)
+"""Modules whose tests also run with nodes that speak TLS over TCP: each kind of conversation."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a module that shares `cluster` on one node, on two, and maybe on two over the network."""
+    if "cluster" in metafunc.fixturenames and "actors" not in metafunc.module.__name__:
+        kinds = {"one-node": (1, "unix"), "two-nodes": (2, "unix"), "tls": (2, "tcp")}
+        if metafunc.module.__name__.rpartition(".")[2] not in OVER_TLS:
+            del kinds["tls"]
+        metafunc.parametrize(
+            "cluster", kinds.values(), ids=kinds.keys(), indirect=True, scope="module"
+        )
+
+
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """One or two nodes, shared by a module; nothing may be left in the stores at its end."""
-    with start_cluster(request.param) as running:
+    nodes, network = request.param
+    with start_cluster(nodes, network=network) as running:
         yield running
         gc.collect()
         store_is_empty()

@@ -46,9 +46,9 @@ def store_is_empty_now() -> bool:
     return sum(node["object_store"]["in_use"] for node in freehold.nodes()) == 0
 
 
-@pytest.fixture
-def two_nodes() -> Iterator[LocalCluster]:
-    with start_cluster(2, replica_keep_s=20.0) as cluster:
+@pytest.fixture(params=["unix", "tcp"])
+def two_nodes(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    with start_cluster(2, replica_keep_s=20.0, network=request.param) as cluster:
         yield cluster
         gc.collect()
 

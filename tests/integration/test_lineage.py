@@ -31,9 +31,9 @@ from freehold.testing import LocalCluster, eventually
 BIG = 400_000
 
 
-@pytest.fixture
-def two() -> Iterator[LocalCluster]:
-    with start_cluster(2, num_cpus=2) as cluster:
+@pytest.fixture(params=["unix", "tcp"])
+def two(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    with start_cluster(2, num_cpus=2, network=request.param) as cluster:
         yield cluster
 
 

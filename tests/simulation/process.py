@@ -47,6 +47,7 @@ class SimProcess:
             entry.number, entry.blob = number, entry.name.encode()
         self._timer_at: float | None = None
         self._was_owning = False
+        self._requests = 0
         owner = self.owner
         self.handlers: dict[type, Any] = {
             m.Done: owner.on_done,
@@ -186,8 +187,14 @@ class SimProcess:
         row = self.owner.table.new_actor(parent, context.next_child())
         self.world.actors.add(row.object_id(0))
         self.owner.table.expose(row, 0)
-        spec = ((), (), "", b"actor", False)
+<<<<<<< HEAD
+        spec = ((), (), "", b"actor", False, None)
         self.owner.actors.create(row, options, spec, given, 0)
+=======
+        spec = ((), (), "", b"actor", False)
+        self._requests += 1
+        self.owner.actors.create(row, options, spec, given, self._requests)
+>>>>>>> members
         self.carry_out()
         return make_reference(row)
 

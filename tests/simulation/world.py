@@ -67,10 +67,9 @@ class World:
         """Whether actors return what others gave them; see `process.WAIT_LIMIT_S`."""
         self.clock = Clock()
         self.network = Network(self.clock, self.rng, self.rng.choice([0.0005, 0.005, 0.05]))
-        self.control = SimControl(self)
-        self.network.receivers[CONTROL] = self.control
+        self.start_control()
         self.nodes = {
-            name: SimNode(self, name, number) for name, number in zip(NODES, cpus, strict=True)
+            name: self.make_node(name, number) for name, number in zip(NODES, cpus, strict=True)
         }
         self.processes: dict[Address, SimProcess] = {}
         self.starts: Counter[bytes] = Counter()
@@ -93,6 +92,15 @@ class World:
         self.inside: dict[bytes, int] = {}
         """How many references an object's value holds, as it was made last."""
         self._checks = 0
+
+    def start_control(self) -> None:
+        """There is a control service from now on."""
+        self.control = SimControl(self)
+        self.network.receivers[CONTROL] = self.control
+
+    def make_node(self, name: str, cpus: int) -> SimNode:
+        """A node of this cluster, not started yet."""
+        return SimNode(self, name, cpus)
 
     # ---- running --------------------
 
@@ -125,7 +133,7 @@ class World:
 
     def root(self) -> Context:
         """What numbers the driver's own tasks and puts."""
-        return Context(root_task_id("simulation", self.seed))
+        return Context(root_task_id("simulation", str(self.seed)))
 
     def start_thread(self, driver: SimProcess, steps: Steps, delay_s: float) -> None:
         """A thread of the driver, which must come to its end."""

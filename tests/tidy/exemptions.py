@@ -19,5 +19,9 @@ ENVIRONMENT: dict[str, str] = {
 # Modules that no other module imports, beside entry points and public paths.
 UNIMPORTED: dict[str, str] = {
     "runtime/src/freehold/_api/worker.py": "named by the setting `worker`, run by the zygote",
+    "runtime/src/freehold/cli/drain.py": "sub-commands are found by pkgutil",
     "runtime/src/freehold/cli/settings.py": "sub-commands are found by pkgutil",
+    "runtime/src/freehold/cli/start.py": "sub-commands are found by pkgutil",
+    "runtime/src/freehold/cli/status.py": "sub-commands are found by pkgutil",
+    "runtime/src/freehold/cli/stop.py": "sub-commands are found by pkgutil",
 }

@@ -38,6 +38,8 @@ nothing, logs nothing, and every class survives pickling with its message and it
     ├─ UnserializableException            an exception that cannot be unpickled here
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
     ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
+    ├─ ClusterUnreachableError*, JoinRefusedError*
+    ├─ HeadStateError*                    what a head keeps of its cluster is not usable
     ├─ SettingsError*, NotSupportedYetError*
     └─ FreeholdSystemError                Freehold itself failed
        ├─ InvariantError*                 … a rule of its own was broken
@@ -90,9 +92,12 @@ from freehold._errors.objects import (
 from freehold._errors.process import (
     AuthenticationError,
     ClusterDiedError,
+    ClusterUnreachableError,
     ForkedProcessError,
     FreeholdSystemError,
+    HeadStateError,
     InvariantError,
+    JoinRefusedError,
     NotInitializedError,
     NotSupportedYetError,
     ProtocolError,
@@ -126,13 +131,16 @@ __all__ = [
     "AsyncioActorExit",
     "AuthenticationError",
     "ClusterDiedError",
+    "ClusterUnreachableError",
     "CrossLanguageError",
     "DeserializationError",
     "ForkedProcessError",
     "FreeholdError",
     "FreeholdSystemError",
     "GetTimeoutError",
+    "HeadStateError",
     "InvariantError",
+    "JoinRefusedError",
     "LocalNodeDiedError",
     "LocalRayletDiedError",
     "NodeDiedError",

@@ -12,8 +12,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from freehold._core.messages import Explain
-from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+from freehold._core.messages import Credentials, Explain
+from freehold._io.throwaway_authority import ThrowawayAuthority
+from freehold._processes.driver.bootstrap import (
+    Membership,
+    NodeProcess,
+    resolve_settings,
+    start_node,
+)
 from freehold._processes.node.settings import arena_bytes, machine_memory
 
 __all__ = ["LocalCluster", "eventually"]
@@ -62,6 +68,21 @@ def _share_of_memory(settings: dict[str, Any], nodes: int) -> int | None:
     return max(0, machine_memory() - nodes * arena_bytes(chosen)) // nodes
 
 
+class _Authority:
+    """Names the nodes of a cluster that speaks TCP, and gives them what they prove it with."""
+
+    def __init__(self, is_tls: bool) -> None:
+        self._cluster = os.urandom(6).hex()
+        self._secret = b"" if is_tls else os.urandom(32)
+        self._certificates = ThrowawayAuthority(self._cluster) if is_tls else None
+
+    def new_member(self) -> Membership:
+        node = os.urandom(16).hex()
+        if self._certificates is None:
+            return Membership(self._cluster, node, Credentials(secret=self._secret))
+        return Membership(self._cluster, node, self._certificates.credentials(node))
+
+
 class LocalCluster:
     """Several nodes on this machine, with this process attached as the driver.
 
@@ -72,7 +93,11 @@ class LocalCluster:
         num_cpus: CPUs of each node, or one number a node. Without the setting `memory` each has its
             part of the machine's memory beyond all the stores.
         resources: custom resources of each node, as a list with one dict a node.
+        labels: the same for labels.
         namespace: of named actors.
+        network: "unix": the nodes speak over sockets in a folder; "tcp": over TCP by way of the
+            loopback device, as nodes of several machines do.
+        tls: whether they do so with TLS; without it they prove to know a secret.
         settings: any other setting of a node (`freehold settings`).
 
     Example:
@@ -89,7 +114,10 @@ class LocalCluster:
         *,
         num_cpus: float | Sequence[float] = 2,
         resources: Sequence[dict[str, float]] | None = None,
+        labels: Sequence[dict[str, str]] | None = None,
         namespace: str = "",
+        network: str = "unix",
+        tls: bool = True,
         **settings: Any,
     ) -> None:
         from freehold._api import state
@@ -98,8 +126,15 @@ class LocalCluster:
             raise RuntimeError("freehold is initialized already; call shutdown() first")
         cpus = list(num_cpus) if isinstance(num_cpus, Sequence) else [num_cpus] * nodes
         given = list(resources) if resources is not None else [{}] * nodes
-        if len(cpus) != nodes or len(given) != nodes:
-            raise ValueError(f"num_cpus and resources need {nodes} entries, one a node")
+        named = list(labels) if labels is not None else [{}] * nodes
+        if not len(cpus) == len(given) == len(named) == nodes:
+            raise ValueError(f"num_cpus, resources and labels need {nodes} entries, one a node")
+        if network not in ("unix", "tcp"):
+            raise ValueError(f'network is {network!r} but must be "unix" or "tcp"')
+        self._authority: _Authority | None = None
+        if network == "tcp":
+            self._authority = _Authority(tls)
+            settings = {"host": "127.0.0.1", "tls": tls, **settings}
         self._namespace = namespace or f"job-{os.urandom(6).hex()}"
         self._settings = settings
         if settings.get("memory") is None:
@@ -107,22 +142,30 @@ class LocalCluster:
         self.nodes: list[NodeProcess] = []
         """The node processes; a killed one stays in the list."""
         try:
-            for node_cpus, node_resources in zip(cpus, given, strict=True):
-                self._start(node_cpus, node_resources)
+            for node_cpus, node_resources, node_labels in zip(cpus, given, named, strict=True):
+                self._start(node_cpus, node_resources, node_labels)
             self._attach()
             self._await_view(nodes)
         except BaseException:
             self.shutdown()
             raise
 
-    def _start(self, num_cpus: float, resources: dict[str, float]) -> NodeProcess:
-        values = {"num_cpus": num_cpus, "resources": resources, **self._settings}
+    def _start(
+        self, num_cpus: float, resources: dict[str, float], labels: dict[str, str]
+    ) -> NodeProcess:
+        values = {
+            "num_cpus": num_cpus,
+            "resources": resources,
+            "labels": labels,
+            **self._settings,
+        }
         first = self.nodes[0] if self.nodes else None
         node = start_node(
             resolve_settings(values),
             is_driver=first is None,
             join=first,
             namespace=self._namespace,
+            membership=self._authority.new_member() if self._authority is not None else None,
         )
         self.nodes.append(node)
         return node
@@ -131,15 +174,19 @@ class LocalCluster:
         from freehold._api import state
         from freehold._processes.driver.service import attach_driver
 
-        self._core = attach_driver(self.nodes[0], self._namespace, owns_node=True)
+        self._core = attach_driver(self.nodes[0], self._namespace, owned=self.nodes[0])
         state.set_core(self._core)
 
     def add_node(
-        self, *, num_cpus: float = 2, resources: dict[str, float] | None = None
+        self,
+        *,
+        num_cpus: float = 2,
+        resources: dict[str, float] | None = None,
+        labels: dict[str, str] | None = None,
     ) -> NodeProcess:
         """Start one more node and wait until the cluster knows it."""
         known = sum(node.is_alive for node in self._core.nodes())
-        node = self._start(num_cpus, resources or {})
+        node = self._start(num_cpus, resources or {}, labels or {})
         self._await_view(known + 1)
         return node
 

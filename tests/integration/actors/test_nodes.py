@@ -17,10 +17,11 @@ from freehold.testing import LocalCluster, eventually
 ON_1 = {"one": 1.0}
 
 
-@pytest.fixture
-def pair() -> Iterator[LocalCluster]:
+@pytest.fixture(params=["unix", "tcp"])
+def pair(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """Node 0 with the driver; node 1 with the resource "one"."""
-    with LocalCluster(nodes=2, num_cpus=2, resources=[{}, {"one": 4.0}]) as started:
+    places = [{}, {"one": 4.0}]
+    with LocalCluster(nodes=2, num_cpus=2, resources=places, network=request.param) as started:
         yield started
 
 

@@ -20,7 +20,7 @@ from freehold._api import state
 from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._core.limits import FRAME_BYTES, HELLO_BYTES
-from freehold._io import frames, transport
+from freehold._io import frames, unix
 from freehold._io.transport import Peers, connect_socket
 from freehold.exceptions import FreeholdSystemError, TaskUnschedulableError
 from freehold.testing import eventually
@@ -302,9 +302,9 @@ def test_only_this_user_gets_in(target: Any, monkeypatch: pytest.MonkeyPatch) ->
     place = Place("driver", target)
     peers: Peers = state.require().peers  # type: ignore[attr-defined]
     with place.connect() as sock:
-        assert transport.peer_uid(sock) == os.getuid()
+        assert unix.peer_uid(sock) == os.getuid()
     before = peers.refused
-    monkeypatch.setattr(transport, "peer_uid", lambda _sock: os.getuid() + 1)
+    monkeypatch.setattr(unix, "peer_uid", lambda _sock: os.getuid() + 1)
     with place.connect() as sock, contextlib.suppress(BrokenPipeError):
         sock.sendall(frames.encode([place.hello()]))
         assert read_all(sock) == b""

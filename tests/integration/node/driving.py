@@ -14,7 +14,12 @@ from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._io import frames
 from freehold._io.transport import connect_socket
-from freehold._processes.driver.bootstrap import NodeProcess, resolve_settings, start_node
+from freehold._processes.driver.bootstrap import (
+    Membership,
+    NodeProcess,
+    resolve_settings,
+    start_node,
+)
 
 ANYONE = 0xFFFF_FFFF
 ONE_CPU = (("CPU", 10_000),)
@@ -23,13 +28,27 @@ HERE = str(Path(__file__).parent)
 T = TypeVar("T", bound=m.Message)
 
 
-def start(worker: str = "idle", join: NodeProcess | None = None, **settings: Any) -> NodeProcess:
-    """A node process with stand-in workers."""
+def start(
+    worker: str = "idle",
+    join: NodeProcess | None = None,
+    membership: Membership | None = None,
+    **settings: Any,
+) -> NodeProcess:
+    """A node process with stand-in workers; with `membership` it is there for other machines."""
     import sys
 
-    given = {"num_cpus": 2, "object_store_memory": 16 << 20, "worker": f"stand_in:{worker}"}
+    given: dict[str, Any] = {
+        "num_cpus": 2,
+        "object_store_memory": 16 << 20,
+        "worker": f"stand_in:{worker}",
+    }
+    if membership is not None:
+        given |= {"host": "127.0.0.1", "tls": not membership.credentials.secret}
     return start_node(
-        resolve_settings({**given, **settings}), join=join, sys_path=[HERE, *sys.path]
+        resolve_settings({**given, **settings}),
+        join=join,
+        sys_path=[HERE, *sys.path],
+        membership=membership,
     )
 
 

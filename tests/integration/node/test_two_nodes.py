@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from tests.integration.node.driving import Driver, is_alive, start
+from tests.integration.node import driving
+from tests.integration.node.driving import Driver, is_alive
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location
@@ -14,9 +17,24 @@ from freehold._io.shm import Arena
 from freehold._processes.driver.bootstrap import NodeProcess
 from freehold._processes.node.start import NodeReady
 from freehold.errors import FreeholdSystemError
-from freehold.testing import LocalCluster, eventually
+from freehold.testing import LocalCluster, _Authority, eventually
+
+Start = Callable[..., NodeProcess]
 
 ACCELERATOR = (("accelerator", 10_000),)
+
+
+@pytest.fixture(params=["unix", "tls", "plain"])
+def start(request: pytest.FixtureRequest) -> Start:
+    """Starts a node of the test's cluster; its nodes speak over unix sockets or over TCP."""
+    authority = None if request.param == "unix" else _Authority(request.param == "tls")
+
+    def start_one(**given: Any) -> NodeProcess:
+        return driving.start(
+            membership=authority.new_member() if authority is not None else None, **given
+        )
+
+    return start_one
 
 
 def alive_nodes(driver: Driver) -> dict[str, bool]:
@@ -24,7 +42,7 @@ def alive_nodes(driver: Driver) -> dict[str, bool]:
     return {info.node: info.is_alive for info in driver.await_message(m.ClusterReply).nodes}
 
 
-def test_a_node_joins_and_its_death_is_told() -> None:
+def test_a_node_joins_and_its_death_is_told(start: Start) -> None:
     first = start()
     second = start(join=first)
     try:
@@ -39,7 +57,7 @@ def test_a_node_joins_and_its_death_is_told() -> None:
         first.stop()
 
 
-def test_a_cluster_ends_with_its_first_node() -> None:
+def test_a_cluster_ends_with_its_first_node(start: Start) -> None:
     first = start()
     second = start(join=first)
     try:
@@ -50,7 +68,7 @@ def test_a_cluster_ends_with_its_first_node() -> None:
     assert not os.path.exists(first.sockets)
 
 
-def test_a_shape_that_only_the_other_node_has_is_spilled_there() -> None:
+def test_a_shape_that_only_the_other_node_has_is_spilled_there(start: Start) -> None:
     first = start()
     second = start(join=first, resources={"accelerator": 1})
     try:
@@ -62,7 +80,7 @@ def test_a_shape_that_only_the_other_node_has_is_spilled_there() -> None:
         first.stop()
 
 
-def test_bytes_come_over_from_the_other_node() -> None:
+def test_bytes_come_over_from_the_other_node(start: Start) -> None:
     first = start()
     second = start(join=first)
     content = os.urandom(3 << 20) + b"the end"
@@ -107,12 +125,12 @@ def test_a_local_cluster_counts_its_nodes() -> None:
 
 
 def test_a_node_that_cannot_join_says_why() -> None:
-    first = start()
+    first = driving.start()
     try:
         gone = NodeReady(first.cluster, "f" * 32, first.sockets, 0)
         nowhere = NodeProcess(gone, 0, socket.socket())
         with pytest.raises(FreeholdSystemError, match="FileNotFoundError"):
-            start(join=nowhere)
+            driving.start(join=nowhere)
         nowhere.forget()
     finally:
         first.stop()

@@ -111,7 +111,7 @@ def test_an_orphaned_workers_crash_is_told() -> None:
 def test_an_environment_has_a_zygote_of_its_own(tmp_path: Any) -> None:
     with driven("tell", prestart_workers=0) as driver:
         folder = str(tmp_path.resolve())
-        driver.send(m.PrepareEnv("blue", {"COLOUR": "blue"}, working_dir=folder))
+        driver.send(m.PrepareEnv(m.Environment("blue", {"COLOUR": "blue"}, working_dir=folder)))
         driver.lease(env="blue")
         lines = driver.lines()
         assert f"COLOUR=blue cwd={folder}" in lines[0]
@@ -122,7 +122,7 @@ def test_an_environment_has_a_zygote_of_its_own(tmp_path: Any) -> None:
 
 def test_an_environment_that_cannot_be_entered_is_told() -> None:
     with driven() as driver:
-        driver.send(m.PrepareEnv("bad", {}, working_dir="/does/not/exist"))
+        driver.send(m.PrepareEnv(m.Environment("bad", {}, working_dir="/does/not/exist")))
         driver.send(m.LeaseDemand(0, (("CPU", 10_000),), "bad", 1, 1))
         failed = driver.await_message(m.EnvFailed, 15.0)
         assert failed.env == "bad"

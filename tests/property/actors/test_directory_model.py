@@ -158,7 +158,7 @@ class DirectoryModel(RuleBasedStateMachine):
             self.listens.discard((owner, actor))
 
     def dead(self) -> set[bytes]:
-        return set(self.specs) - set(self.directory._rows)
+        return set(self.specs) - set(self.directory.rows)
 
     @precondition(lambda self: self.specs)
     @rule(data=st.data(), who=st.integers(0, 2), what=st.sampled_from("wwkrrsf"))
@@ -312,7 +312,7 @@ class DirectoryModel(RuleBasedStateMachine):
                     self.tell(ActorStarted(actor, restart, Address(node, 100 + restart)))
         snapshot = self.directory.snapshot()
         assert snapshot.pending == snapshot.restarting == snapshot.unplaced == 0
-        alive = set(self.directory._rows)
+        alive = set(self.directory.rows)
         assert sorted(alive) == sorted(name[0] for name in self.placed)
         for address, actor in sorted(self.listens):
             heard = self.told.get((address, actor), ["nothing"])

@@ -26,7 +26,7 @@ from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row
 ME = Address("n" * 32, 1)
 NODE = Address("n" * 32, 0)
 BORROWERS = [Address("n" * 32, 90), Address("n" * 32, 91)]
-ROOT = root_task_id("model", 1)
+ROOT = root_task_id("model", "1")
 SHAPE = (("CPU", 10_000),)
 
 

@@ -33,8 +33,8 @@ def requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[A
         fake.namespace = request.namespace or "anonymous"
         return fake
 
-    driver: Any = types.ModuleType("freehold._processes.driver")
+    driver: Any = types.ModuleType("freehold._processes.driver.service")
     driver.start_driver = start_driver
-    monkeypatch.setitem(sys.modules, "freehold._processes.driver", driver)
+    monkeypatch.setitem(sys.modules, "freehold._processes.driver.service", driver)
     yield asked
     state.set_core(None)

@@ -43,7 +43,7 @@ def test_arguments_reach_the_driver(requests: list[Any]) -> None:
 
 def test_defaults(requests: list[Any]) -> None:
     freehold.init()
-    assert requests[0] == ({}, None, "", True, {})
+    assert requests[0] == ({}, None, "", True, {}, {}, "")
 
 
 def test_second_init_is_an_error_unless_ignored(requests: list[Any]) -> None:
@@ -103,12 +103,10 @@ def test_bad_argument(
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"address": "auto"},
         {"address": "ray://head:10001"},
         {"include_dashboard": True},
         {"dashboard_port": 8265},
         {"local_mode": True},
-        {"labels": {"zone": "a"}},
         {"logging_level": "debug"},
         {"configure_logging": False},
         {"job_config": object()},

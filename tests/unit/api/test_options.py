@@ -9,7 +9,7 @@ import pytest
 import freehold
 from freehold._api import options as opts
 from freehold.errors import NotSupportedYetError
-from freehold.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from freehold.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 
 class Plain:
@@ -101,9 +101,7 @@ def test_method_needs_options_by_keyword() -> None:
     "options",
     [
         {"num_returns": "streaming"},
-        {"scheduling_strategy": "SPREAD"},
-        {"scheduling_strategy": NodeAffinitySchedulingStrategy("ab", soft=False)},
-        {"label_selector": {"zone": "a"}},
+        {"scheduling_strategy": PlacementGroupSchedulingStrategy(None)},
         {"accelerator_type": "H100"},
         {"placement_group": object()},
         {"placement_group_bundle_index": 0},

@@ -19,7 +19,8 @@ class World:
     def tell(self, event: ev.MembershipEvent) -> list[ev.MembershipEffect]:
         effects = self.membership.handle(event, now=self.now)
         self.membership.check_invariants()
-        return [effect for effect in effects if not isinstance(effect, ev.NotifyChange)]
+        hidden = (ev.NotifyChange, ev.KeepNode, ev.KeepIncarnation)
+        return [effect for effect in effects if not isinstance(effect, hidden)]
 
     def join(self, node: str, incarnation: int = 0) -> list[ev.MembershipEffect]:
         return self.tell(NodeJoined(NodeInfo(node, incarnation, {"CPU": 4}, {"CPU": 4})))

@@ -15,7 +15,7 @@ from freehold._core.ownership.row import Row
 NODE = "a" * 32
 NODE_MANAGER = Address(NODE, 0)
 DRIVER, WORKER, OTHER, THIRD = (Address(NODE, number) for number in range(1, 5))
-ROOT = root_task_id("unit", 1)
+ROOT = root_task_id("unit", "1")
 SHAPE = (("CPU", 10_000),)
 CRASH = m.ExitCause(None, 9)
 

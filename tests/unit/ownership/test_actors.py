@@ -24,7 +24,7 @@ def owner() -> Owner:
 
 def create(owner: Owner, given: Given | None = None, **options: Any) -> ObjectRef[Any]:
     row = owner.table.new_actor(ROOT, 1_000 + owner.table.rows)
-    spec = ((), (), "", b"class", False)
+    spec = ((), (), "", b"class", False, None)
     owner.actors.create(row, m.ActorOptions(**options), spec, given or Given(b"x"), 0)
     return make_reference(row)
 

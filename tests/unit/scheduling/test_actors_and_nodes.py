@@ -280,7 +280,7 @@ def test_changes_are_reported_at_once_and_then_at_most_every_period() -> None:
     world.want(5)
     assert len(world.reports) == 1
     world.pass_time(0.11)
-    assert world.reports[1:] == [ev.ReportNode({"CPU": 0}, {"CPU: 1": 3})]
+    assert [(r.available, r.queued) for r in world.reports[1:]] == [({"CPU": 0}, {"CPU: 1": 3})]
     world.pass_time(10.0)
     assert len(world.reports) == 2
 
@@ -288,8 +288,9 @@ def test_changes_are_reported_at_once_and_then_at_most_every_period() -> None:
 def test_the_queue_is_reported_as_the_tasks_that_wait() -> None:
     world = World(CPU=1)
     world.tell(ev.DemandChanged(DRIVER, 0, CPU1, "", 8, backlog=10_000))
-    assert world.reports[-1].queued == {"CPU: 1": 10_000}
-    assert world.machine.snapshot().queued == {"CPU: 1": 8}
+    (demand,) = world.reports[-1].demand
+    assert (demand.shape, demand.queued, demand.running) == (CPU1, 10_000, 0)
+    assert world.reports[-1].queued == world.machine.snapshot().queued == {"CPU: 1": 8}
 
 
 def test_explain_says_for_each_node_what_is_lacking() -> None:

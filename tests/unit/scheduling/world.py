@@ -94,6 +94,15 @@ def of(effects: list[ev.SchedulingEffect], kind: type[Effect]) -> list[Effect]:
     return [effect for effect in effects if isinstance(effect, kind)]
 
 
-def node_info(node: str = OTHER, *, free: dict[str, float], **total: float) -> NodeInfo:
-    """A node as the view has it."""
-    return NodeInfo(node, 0, dict(make_shape(total)), dict(make_shape(free)))
+def node_info(
+    node: str = OTHER,
+    *,
+    free: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    **total: float,
+) -> NodeInfo:
+    """A node as the view has it; all of it free unless said otherwise."""
+    units = dict(make_shape(total))
+    return NodeInfo(
+        node, 0, units, dict(make_shape(total if free is None else free)), labels=labels or {}
+    )

@@ -11,8 +11,8 @@ import pytest
 from freehold._core import messages as m
 from freehold._core.limits import FRAME_BYTES
 from freehold._io import frames
+from freehold._io.connection import RECEIVE_BYTES, Connection
 from freehold._io.reactor import Reactor
-from freehold._io.transport import _RECEIVE_BYTES, Connection
 from freehold.testing import eventually
 
 TOO_LARGE = m.Done(7, 0, 0, bytes(FRAME_BYTES + 1))
@@ -146,7 +146,7 @@ def test_a_peer_that_says_much_is_given_more_room(ends: Ends, size: int) -> None
     assert most >= 4 * small
     ends.peer.sendall(frames.encode([m.Recall([1])]))
     ends.reactor.lead_once()
-    assert len(ends.connection._buffer) <= 4 * _RECEIVE_BYTES
+    assert len(ends.connection._buffer) <= 4 * RECEIVE_BYTES
 
 
 def test_a_peer_that_says_little_keeps_a_small_buffer(ends: Ends) -> None:
@@ -154,7 +154,7 @@ def test_a_peer_that_says_little_keeps_a_small_buffer(ends: Ends) -> None:
         ends.peer.sendall(frames.encode([m.Recall([key])]))
         ends.reactor.lead_once()
     assert ends.heard == [m.Recall([key]) for key in range(1_000)]
-    assert len(ends.connection._buffer) < _RECEIVE_BYTES
+    assert len(ends.connection._buffer) < RECEIVE_BYTES
 
 
 def _read_to_the_end(ends: Ends) -> None:

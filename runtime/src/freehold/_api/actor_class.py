@@ -181,6 +181,7 @@ class ActorClass(Generic[T]):
             placement_shape=placement,
             env=env,
             get_if_exists=bool(options.get("get_if_exists")),
+            where=opts.where(options),
         )
 
     def __getattr__(self, name: str) -> Any:

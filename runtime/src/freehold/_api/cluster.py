@@ -36,11 +36,11 @@ def node_records(timeout_s: float | None) -> list[dict[str, Any]]:
             "alive": node.is_alive,
             "IsHead": node.is_head,
             "NodeManagerHostname": node.hostname,
-            "NodeName": node.hostname,
+            "NodeName": node.name or node.hostname,
             "NodeManagerPid": node.pid,
             "Resources": _floats(node.total),
             "Available": _floats(node.available),
-            "Labels": {},
+            "Labels": dict(node.labels),
             "object_store": {
                 "capacity": node.store_total_bytes,
                 "in_use": node.store_bytes,

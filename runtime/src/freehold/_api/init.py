@@ -1,7 +1,7 @@
 """`init` and `shutdown`: the cluster of this driver.
 
 `init` checks its arguments and hands what they come to, a `DriverRequest`, to
-`_processes.driver.start_driver`, which starts the node process and gives the core.
+`_processes.driver.service.start_driver`, which starts the node process and gives the core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ NOT_YET: dict[str, checks.Check] = {
     "dashboard_port": checks.not_yet("leave it out: there is no dashboard yet"),
     "enable_resource_isolation": checks.not_yet(_LATER, False),
     "job_config": checks.not_yet("give runtime_env and namespace to init"),
-    "labels": checks.not_yet("ask for custom resources: resources={…}", {}),
     "local_mode": checks.not_yet("call f.__wrapped__(…) to run a function here", False),
     "logging_config": checks.not_yet(_LOGGING),
     "logging_format": checks.not_yet(_LOGGING),
@@ -45,6 +44,7 @@ ARGUMENTS = (
     "address",
     "ignore_reinit_error",
     "include_dashboard",
+    "labels",
     "log_to_driver",
     "namespace",
     "num_cpus",
@@ -59,12 +59,14 @@ class DriverRequest(NamedTuple):
     """What `init` asks of `start_driver`.
 
     Attributes:
+        address: the cluster to attach to; "" for what the settings say, "local" for one of its own.
         resources: amounts by name, `CPU`, `GPU` and `memory` (bytes) too; what is left out of those
             is detected.
         object_store_memory: bytes of the arena; None for the default.
         namespace: of named actors; "" for one of its own, which the core makes up.
         log_to_driver: whether the lines that workers write are shown here.
         system_config: settings by name, checked by the settings themselves.
+        labels: of the node that is started.
     """
 
     resources: dict[str, float]
@@ -72,6 +74,8 @@ class DriverRequest(NamedTuple):
     namespace: str
     log_to_driver: bool
     system_config: dict[str, Any]
+    labels: dict[str, str]
+    address: str = ""
 
 
 class InitContext(Mapping[str, Any]):
@@ -133,6 +137,7 @@ def init(
     num_cpus: float | None = None,
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
     namespace: str | None = None,
     log_to_driver: bool | None = None,
@@ -143,15 +148,20 @@ def init(
     _system_config: Mapping[str, Any] | None = None,
     **not_yet: Any,
 ) -> InitContext:
-    """Start a cluster on this machine, for this process; it ends with it, or with `shutdown`.
+    """Start a cluster on this machine, for this process; it ends with it, or with `shutdown`. Or,
+    with an address, attach to one that runs.
 
     Not needed: the first remote call does the same without arguments.
 
     Args:
-        address: None or "local"; joining a running cluster is not built yet.
+        address: of a running cluster: "auto" for the node that `freehold start` has started on this
+            machine, HOST:PORT of its head, or the join string that the head printed. Without a node
+            of that cluster here one with no CPUs is started, and ends with this process. None: what
+            FREEHOLD_ADDRESS says, else a cluster of its own; "local": a cluster of its own.
         num_cpus: CPUs to give to tasks; by default what this process may use.
         num_gpus: GPUs to give to tasks; by default those found.
         resources: amounts of custom resources by name.
+        labels: of the node, for `label_selector`.
         object_store_memory: bytes of the shared-memory store.
         namespace: where this job's actors have their names; by default one of its own.
         log_to_driver: whether to show here what workers write; by default yes.
@@ -169,6 +179,7 @@ def init(
         RuntimeError: this process has a cluster already.
         TypeError, ValueError, SettingsError: a wrong argument.
         NotSupportedYetError: an argument that is not built yet.
+        ClusterUnreachableError, AuthenticationError, JoinRefusedError: no such cluster lets it in.
 
     Example:
         >>> context = freehold.init(num_cpus=1, namespace="example")
@@ -176,7 +187,11 @@ def init(
         'example'
         >>> freehold.shutdown()
     """
-    _check_others(address, include_dashboard, not_yet)
+    if isinstance(address, str) and address.startswith("ray://"):
+        raise NotSupportedYetError(
+            feature="a client without a node (ray://)", instead="give HOST:PORT of the head"
+        )
+    _check_others(include_dashboard, not_yet)
     checks.flag("ignore_reinit_error", ignore_reinit_error)
     amounts = _amounts(num_cpus, num_gpus, resources, _memory)
     env = None if runtime_env is None else checks.runtime_env("runtime_env", runtime_env)
@@ -188,6 +203,8 @@ def init(
         namespace="" if namespace is None else checks.text("namespace", namespace),
         log_to_driver=log_to_driver is None or checks.flag("log_to_driver", log_to_driver),
         system_config=dict(_system_config or {}),
+        labels=checks.node_labels("labels", labels or {}),
+        address="" if address is None else checks.text("address", address),
     )
     with _starting:
         if state.is_forked():
@@ -204,7 +221,7 @@ def init(
 
 def _start(request: DriverRequest, env: RuntimeEnv | None) -> None:
     global _ends_at_exit
-    from freehold._processes.driver import start_driver
+    from freehold._processes.driver.service import start_driver
 
     core = start_driver(request)
     state.set_core(core)
@@ -213,9 +230,9 @@ def _start(request: DriverRequest, env: RuntimeEnv | None) -> None:
 
         _ends_at_exit = True
         atexit.register(_end_at_exit)
-    if env:
+    if env or core.job_id != core.cluster:
         try:
-            state.inherit(adopt(core, env))
+            state.inherit(adopt(core, env or RuntimeEnv()))
         except BaseException:
             _stop()
             raise
@@ -284,12 +301,7 @@ def is_initialized() -> bool:
     return state.core is not None and not state.is_forked()
 
 
-def _check_others(address: Any, include_dashboard: Any, others: dict[str, Any]) -> None:
-    if address not in (None, "local"):
-        raise NotSupportedYetError(
-            feature=f"init(address={address!r})",
-            instead='leave it out: every driver starts a cluster of its own ("local")',
-        )
+def _check_others(include_dashboard: Any, others: dict[str, Any]) -> None:
     if include_dashboard:
         raise NotSupportedYetError(
             feature="include_dashboard=True", instead="use freehold.explain(ref) and .timeline()"

@@ -8,11 +8,14 @@ is Ray's own default, so that no option is accepted and does nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freehold._api.runtime_env import RuntimeEnv
 from freehold._core.resources import to_units
 from freehold.errors import NotSupportedYetError
+
+if TYPE_CHECKING:
+    from freehold._core.where import Where
 
 Check = Callable[[str, Any], Any]
 DYNAMIC_RETURNS = "dynamic"
@@ -147,19 +150,46 @@ def runtime_env(name: str, value: Any) -> RuntimeEnv:
     return RuntimeEnv(**value)
 
 
-def strategy(name: str, value: Any) -> None:
-    """Only the default is there."""
+class Strategy:
+    """Base of the strategy objects that say where something may run."""
+
+    where: Where
+
+
+def strategy(name: str, value: Any) -> Any:
+    """ "DEFAULT", "SPREAD", or a node affinity or node label strategy."""
     if value == "DEFAULT":
-        return
-    shown = f'"{value}"' if isinstance(value, str) else type(value).__name__
-    if isinstance(value, str) and value != "SPREAD":
+        return None
+    if value == "SPREAD" or isinstance(value, Strategy):
+        return value
+    if isinstance(value, str):
         raise ValueError(f'{name} must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
-    if not isinstance(value, str) and not type(value).__name__.endswith("SchedulingStrategy"):
+    if not type(value).__name__.endswith("SchedulingStrategy"):
         raise TypeError(f"{name} must be a string or a strategy object, not {value!r}")
     raise NotSupportedYetError(
-        feature=f"{name}={shown}",
-        instead='leave it out ("DEFAULT"), or ask for a custom resource that only some nodes have',
+        feature=f"{name}={type(value).__name__}",
+        instead='use "SPREAD", a node affinity, or label_selector={…}',
     )
+
+
+def labels(name: str, value: Any) -> dict[str, str]:
+    """Conditions on labels by name: "a", "!a", "in(a, b)", "!in(a, b)", "exists()", "!exists()"."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of label names and conditions, not {value!r}")
+    from freehold._core.where import make_selector
+
+    make_selector(value)
+    return dict(value)
+
+
+def node_labels(name: str, value: Any) -> dict[str, str]:
+    """A node's labels: strings by name."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of strings, not {value!r}")
+    for key, label in value.items():
+        text(f"a key of {name}", key)
+        text(f"{name}[{key!r}]", label)
+    return dict(value)
 
 
 def not_yet(instead: str, *neutral: Any) -> Check:

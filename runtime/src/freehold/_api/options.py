@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from freehold._api import option_checks as checks
+from freehold._api.option_checks import Strategy
 from freehold._api.suggest import did_you_mean
 from freehold._core.resources import CPU, GPU, MEMORY, Shape, make_shape
 
 if TYPE_CHECKING:
     from freehold._core.interface import TaskOptions
+    from freehold._core.where import Where
 
 Options = dict[str, Any]
 
@@ -28,7 +30,7 @@ COMMON: dict[str, checks.Check] = {
     "accelerator_type": checks.not_yet(_BY_RESOURCE),
     "enable_task_events": checks.not_yet("leave it out: they are always on", True),
     "fallback_strategy": checks.not_yet(_LEAVE_OUT),
-    "label_selector": checks.not_yet(_BY_RESOURCE, {}),
+    "label_selector": checks.labels,
     "memory": checks.amount,
     "name": checks.text,
     "num_cpus": checks.amount,
@@ -136,7 +138,25 @@ def task_options(options: Options, name: str, env: str) -> TaskOptions:
         max_retries=DEFAULT_MAX_RETRIES if retries is None else retries,
         retry_exceptions=pickled_exceptions(options.get("retry_exceptions")),
         timeout_s=options.get("timeout_s"),
+        where=where(options),
     )
+
+
+def where(options: Options) -> Where | None:
+    """Labels, affinity and spreading in one; None for the default placement."""
+    strategy, selector = options.get("scheduling_strategy"), options.get("label_selector")
+    if strategy is None and not selector:
+        return None
+    from msgspec import structs
+
+    from freehold._core.where import ANYWHERE, make_selector
+
+    found = strategy.where if isinstance(strategy, Strategy) else ANYWHERE
+    if strategy == "SPREAD":
+        found = structs.replace(found, is_spread=True)
+    if selector:
+        found = structs.replace(found, labels=found.labels + make_selector(selector))
+    return None if found == ANYWHERE else found
 
 
 def max_calls(options: Options) -> int:

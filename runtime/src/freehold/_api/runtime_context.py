@@ -42,6 +42,17 @@ class RuntimeContext:
         """The id of the job: of the driver that all this is for."""
         return self._core.job_id
 
+    def get_node_labels(self) -> dict[str, str]:
+        """The labels of the node that this process runs on, those it has by itself too.
+
+        Example:
+            >>> sorted(freehold.get_runtime_context().get_node_labels())
+            ['freehold.dev/node-id', 'freehold.dev/node-name']
+        """
+        core = state.require()
+        found = [node.labels for node in core.nodes() if node.node == core.node_id]
+        return dict(found[0]) if found else {}
+
     def get_node_id(self) -> str:
         """The id of the node that this process is on."""
         return self._core.node_id

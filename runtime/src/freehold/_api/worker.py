@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from freehold._api.state import Inherited, set_core
+from freehold._io.session import read_environment
 from freehold._io.zygote_protocol import WorkerStart
-from freehold._processes.owner.environments import describe
 from freehold._processes.worker.service import WorkerCore
 from freehold._processes.worker.service import run_worker as run_service
 
@@ -24,6 +24,7 @@ def _attach(core: WorkerCore, env: str) -> None:
     """Serve user code in this process, and tell its tasks which environment they inherit."""
     inherited = Inherited()
     if env:
-        description = describe(core.session_dir, env)
-        inherited = Inherited(env, description.env_vars, description.working_dir)
+        environment = read_environment(core.session_dir, env)
+        inherited = Inherited(env, environment.env_vars, environment.working_dir)
+        core.be_of(environment)
     set_core(core, inherited)

@@ -27,6 +27,10 @@ class DeadOwners:
     def __contains__(self, owner: Address) -> bool:
         return owner in self._owners or owner.incarnation <= self._nodes.get(owner.node, -1)
 
+    def dead_nodes(self) -> list[tuple[str, int]]:
+        """Each node that died, by its last incarnation that did."""
+        return list(self._nodes.items())
+
     def add(self, owner: Address) -> None:
         """One owner died."""
         self._owners[owner] = None

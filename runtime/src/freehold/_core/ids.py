@@ -55,11 +55,8 @@ class Location(msgspec.Struct, array_like=True, frozen=True):
     size: int
 
 
-def root_task_id(cluster: str, process: int | str) -> bytes:
-    """The id that stands for a process itself, the parent of what it submits in no task's name.
-
-    A driver's by its number, a worker's by its whole address.
-    """
+def root_task_id(cluster: str, process: str) -> bytes:
+    """The id that stands for a process itself, the parent of what it submits in no task's name."""
     return blake2b(f"{cluster}/{process}".encode(), digest_size=TASK_ID_BYTES).digest()
 
 

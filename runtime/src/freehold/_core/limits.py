@@ -16,6 +16,37 @@ HELLO_S = 5.0
 STRANGERS = 128
 """Accepted connections that have not said Hello; past it the oldest gives way, never the newest."""
 
+PREAMBLE_S = 5.0
+"""The clear words before a TLS handshake have come within this; they are twenty bytes."""
+
+OPEN_S = 10.0
+"""From the first packet to another machine to the last of the handshake: a lost SYN is sent again
+after 1, 3 and 7 s."""
+
+AWAIT_PLACE_S = 5.0
+"""A message may name a node that the view has not brought yet; views come once a second."""
+
+OPENING_BYTES = 64 << 20
+"""What may wait for a connection to open: one frame of the largest size."""
+
+NETWORK_CONNECTIONS = 512
+"""TCP connections of a process before idle ones are closed: half of the usual 1,024 descriptors."""
+
+NETWORK_IDLE_S = 10.0
+"""A connection without a byte for this long is idle: opening it anew takes some milliseconds."""
+
+GOODBYE_S = 5.0
+"""How long a connection that was bid goodbye may take to end before it is just closed."""
+
+KEEPALIVE_S = 5
+"""A silent TCP connection is probed after this, and each second from then on."""
+
+UNANSWERED_S = 15
+"""TCP gives up when nothing was acknowledged for this long: as long as a node may be silent."""
+
+DEAD_NODES = 1_000
+"""Declared deaths that are remembered, to refuse who does not know of its own."""
+
 FRAME_MESSAGES = 64
 """Messages per frame before the sender flushes: 1 → 119 k/s, 8 → 318 k/s, 64 → 420 k/s."""
 
@@ -70,6 +101,36 @@ FENCE_S = 10.0
 DEATH_SILENCE_S = 15.0
 """Silence after which the control service declares a node dead; above FENCE_S plus clock margin."""
 
+HEARTBEAT_S = 2.0
+"""A node's heartbeats, which the head answers: with FENCE_S, ASK_PEERS_S and the age of what peers
+know, a node that is cut off stops before DEATH_SILENCE_S is over."""
+
+ASK_PEERS_S = 1.0
+"""Period at which a node that lost the head asks its peers, and how long their answers count."""
+
+ASKED_PEERS = 8
+"""Peers asked at a time: one that hears the head is enough, and many nodes may ask at once."""
+
+RETURN_S = 30.0
+"""Time that nodes have to come back to a control service that was started again; until then nobody
+is declared dead. Above what reconnecting takes: name look-up, handshake, pauses of some seconds."""
+
+DRAIN_ANSWER_S = 5.0
+"""A node that is asked whether it is idle enough to be drained answers within this."""
+
+UNHEARD = 10_000
+"""What a node keeps to say again to a head that may not have heard it; past it the oldest goes. The
+living processes and actors are told anew with each join, so only details are lost."""
+
+GROUPS = 64
+"""Groups of nodes that could be added; a FuturesCluster has 32 at the most."""
+
+JOBS_ENDED = 1_000
+"""Ended jobs remembered, so that none runs a second time; the oldest is forgotten first."""
+
+DEAD_SHOWN_S = 3600.0
+"""How long a dead node is listed."""
+
 BLOCKED_AFTER_S = 0.002
 """A wait shorter than this does not give the CPU back: the two messages would cost more."""
 
@@ -91,3 +152,77 @@ EXIT_LOG_LINES = 20
 
 CANCEL_GRACE_S = 2.0
 """After a timed-out task was interrupted, the time it has to end before its worker is killed."""
+
+# ---- the control plane between machines -------------------------------------------------------
+
+CONTROL_FRAME_BYTES = 72 << 20
+"""Largest frame of the control plane: above the peer plane's, since an actor's code and arguments
+pass there too."""
+
+CONTROL_FRAME_MESSAGES = 256
+"""Messages in one frame of a node's stream: a backlog after an outage goes out in few frames."""
+
+KEEPALIVE_PERIOD_S = 3.0
+"""A connection to or of the control service that is silent this long is pinged, …"""
+
+KEEPALIVE_TIMEOUT_S = 2.0
+"""… and given up when no answer comes within this: a dead peer is noticed within 5 s."""
+
+HEARTBEAT_S = 2.0
+"""A node that has said nothing for this long says that it lives; far below `FENCE_S`."""
+
+STREAM_SILENCE_S = 6.0
+"""A node's stream on which nothing came for this long is cut, by either end, and made again: each
+says something every two or three seconds. gRPC's own pings do not notice a process that hangs."""
+
+CONFIRM_S = 1.0
+"""What was taken of a node's stream is confirmed within this, if nothing else is sent before."""
+
+REPORT_PERIOD_S = 0.5
+"""Least time between two reports of one node: with the views, two frames a node and second."""
+
+RECONNECT_FIRST_S = 0.2
+"""Pause before a node tries the control service again, doubled each time and spread at random, …"""
+
+RECONNECT_MOST_S = 5.0
+"""… to this at the most: a restarted head has its nodes back within seconds."""
+
+PROOF_S = 10.0
+"""Who opens a node's stream shows who it is within this."""
+
+STREAM_FRAMES = 64
+"""Frames written to a stream that its reader does not take; then the stream is cut."""
+
+UNCONFIRMED_MESSAGES = 50_000
+"""Messages kept for the other end of a node's stream, at some 100 bytes each; past it a control
+service gives the node up, and a node drops the oldest requests of its processes."""
+
+WATCHERS = 64
+"""Clients that watch a cluster at once: operators, dashboards, people."""
+
+WATCH_SILENCE_S = 10.0
+"""A watched cluster without changes is shown again after this: silence means a dead connection."""
+
+DEAD_SHOWN_S = 3600.0
+"""Dead nodes are shown to clients for this long."""
+
+LEAF_S = 24 * 3600.0
+"""Life of a node's certificate; renewed at half of it."""
+
+CA_DAYS = 3650
+"""Life of the CA that `start --head` makes."""
+
+CLOCK_SKEW_S = 300.0
+"""Certificates are valid from this long before they were made: clocks of machines differ."""
+
+CALL_S = 10.0
+"""A call to the control service is given up after this."""
+
+HEALTH_CONNECTIONS = 32
+"""Connections to the health port at once; past it the oldest gives way."""
+
+HEALTH_REQUEST_BYTES = 8 << 10
+"""Largest head of a request there."""
+
+HEALTH_S = 5.0
+"""A request there is made and answered within this."""

@@ -9,6 +9,7 @@ import msgspec
 
 from freehold._core.messages import ActorOptions
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 if TYPE_CHECKING:
     from freehold._core.ownership.reference import ObjectRef
@@ -34,6 +35,7 @@ class TaskOptions(msgspec.Struct, frozen=True, gc=False):
     timeout_s: float | None = None
     concurrency_group: str = ""
     priority: int = 0
+    where: Where | None = None
 
 
 class FunctionEntry:
@@ -66,3 +68,4 @@ class ActorRequest(msgspec.Struct, frozen=True):
     placement_shape: Shape = ()
     env: str = ""
     get_if_exists: bool = False
+    where: Where | None = None

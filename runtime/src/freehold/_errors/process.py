@@ -38,6 +38,39 @@ class ClusterDiedError(FreeholdError):
     _says = "cluster {cluster} ended: {reason}; call shutdown() and init() again"
 
 
+class ClusterUnreachableError(FreeholdError, ConnectionError):
+    """No control service answers at an address. One that answers and says no: `JoinRefusedError`,
+    `AuthenticationError`.
+    """
+
+    address: str = "unknown"
+    reason: str = "nobody answers"
+    _says = (
+        "the head of the cluster at {address} cannot be reached: {reason}; is it running, and is "
+        "the port open to this machine?"
+    )
+
+
+class JoinRefusedError(FreeholdError):
+    """The control service does not take this process: another version, or not under this
+    incarnation. With a wrong token or CA: `AuthenticationError`.
+    """
+
+    address: str = "unknown"
+    reason: str = "no reason given"
+    _says = "the head of the cluster at {address} refused: {reason}"
+
+
+class HeadStateError(FreeholdError):
+    """What a head keeps of its cluster cannot be read or written. A setting that names no folder:
+    `SettingsError`.
+    """
+
+    path: str = "unknown"
+    reason: str = "it cannot be used"
+    _says = "the head's state in {path} cannot be used: {reason}"
+
+
 class SettingsError(FreeholdError, ValueError):
     """A setting is unknown, malformed or contradicts another. An option not built yet:
     `NotSupportedYetError`.

@@ -3,12 +3,17 @@
     <root>/                      mode 0700, this user's
         <cluster>/               12 hex digits
             lock                 flock'ed by node process 0 for as long as it lives
+            environments/        <hash>.json of each runtime environment
+            working_dirs/        <hash of its content>/ of each working directory
             <node8>/             first 8 hex digits of the node's id
                 0.sock           the node manager; <process>.sock of every other process
                 logs/
+                node.json        of a node that others can find (`_processes.node.record`)
 
 A folder whose lock can be taken has no living node process 0: the next `init` sweeps it. The kernel
 drops the lock with the process, so there is nothing to repair and no pid to be mistaken about.
+Nodes of a cluster that spans machines share the folder as equals: each holds the lock, shared, and
+the last to go deletes the whole.
 
 This module knows no process and sends nothing; who is killed is the zygote's business.
 """
@@ -19,8 +24,12 @@ import fcntl
 import os
 import stat
 
-from freehold._core.ids import Address
+import msgspec
 
+from freehold._core.ids import Address
+from freehold._core.messages import Environment
+
+ENVIRONMENTS_NAME = "environments"
 LOCK_NAME = "lock"
 LOGS_NAME = "logs"
 
@@ -38,6 +47,7 @@ class SessionFolder:
         self.node_path = os.path.join(path, node[:8])
         self.logs_path = os.path.join(self.node_path, LOGS_NAME)
         self._lock_fd = -1
+        self._is_shared = False
 
     def socket_path(self, address: Address) -> str:
         """Where `address` listens."""
@@ -58,12 +68,41 @@ class SessionFolder:
         for path in (self.node_path, self.logs_path):
             os.mkdir(path, 0o700)
 
+    def share(self) -> None:
+        """Make this node's part of a folder that several nodes share, and the whole if need be.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        self._is_shared = True
+        with _Held(os.path.dirname(self.path)):
+            if os.path.isdir(self.path) and not _is_locked(self.path):
+                remove_tree(self.path)  # of a node that was killed: nobody is in there
+            os.makedirs(self.path, 0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._lock_fd = os.open(os.path.join(self.path, LOCK_NAME), flags, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        for path in (self.node_path, self.logs_path):
+            os.mkdir(path, 0o700)
+
     def remove(self, *, is_first: bool) -> None:
         """Delete this node's part, or the whole for the first node; missing files are fine."""
-        remove_tree(self.path if is_first else self.node_path)
+        if self._is_shared:
+            self._leave()
+        else:
+            remove_tree(self.path if is_first else self.node_path)
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+    def _leave(self) -> None:
+        remove_tree(self.node_path)
+        with _Held(os.path.dirname(self.path)):
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return  # others are there
+            remove_tree(self.path)
 
 
 def make_root(base: str) -> str:
@@ -97,6 +136,26 @@ def sweep(root: str) -> list[str]:
                 remove_tree(path)
                 swept.append(name)
     return swept
+
+
+def write_environment(path: str, environment: Environment) -> None:
+    """Leave what an environment is in the cluster's folder, for the workers that run in it.
+
+    Args:
+        path: of the cluster's folder.
+    """
+    folder = os.path.join(path, ENVIRONMENTS_NAME)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    draft = os.path.join(folder, f"{environment.env}.{os.getpid()}")
+    with open(draft, "wb") as file:
+        file.write(msgspec.json.encode(environment))
+    os.replace(draft, os.path.join(folder, f"{environment.env}.json"))
+
+
+def read_environment(path: str, env: str) -> Environment:
+    """What the environment of a hash is, from inside it."""
+    with open(os.path.join(path, ENVIRONMENTS_NAME, f"{env}.json"), "rb") as file:
+        return msgspec.json.decode(file.read(), type=Environment)
 
 
 def remove_tree(path: str) -> None:

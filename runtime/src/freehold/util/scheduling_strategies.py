@@ -1,12 +1,15 @@
-"""Scheduling strategies under Ray's own path.
+"""Scheduling strategies under Ray's own path: what `scheduling_strategy=` takes besides a string.
 
-They can be made, and are refused where they are used: `scheduling_strategy=` takes the default
-alone until there are several machines.
+Labels are better asked for by `label_selector={…}`, which Ray has moved to as well; the strategy
+objects say the same in more words. Placement groups can be named and are refused where used.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from freehold._api.option_checks import Strategy
+from freehold._core.where import Where, make_selector
 
 
 class _Strategy:
@@ -41,13 +44,21 @@ class PlacementGroupSchedulingStrategy(_Strategy):
         self.placement_group_capture_child_tasks = placement_group_capture_child_tasks
 
 
-class NodeAffinitySchedulingStrategy(_Strategy):
-    """Run on a certain node; refused where it is used.
+class NodeAffinitySchedulingStrategy(_Strategy, Strategy):
+    """Run on a certain node.
+
+    Args:
+        node_id: the node's id, as `freehold.nodes()` and `get_runtime_context().get_node_id()`
+            have it.
+        soft: whether another node may do when that one is gone or could never run it; without it
+            the task then fails as unschedulable.
 
     Example:
         >>> from freehold.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-        >>> NodeAffinitySchedulingStrategy("a1b2", soft=True)
-        NodeAffinitySchedulingStrategy(node_id='a1b2', soft=True)
+        >>> here = freehold.get_runtime_context().get_node_id()
+        >>> there = NodeAffinitySchedulingStrategy(here, soft=False)
+        >>> freehold.get(freehold.remote(scheduling_strategy=there)(abs).remote(-1))
+        1
     """
 
     def __init__(self, node_id: str, soft: bool) -> None:
@@ -55,6 +66,11 @@ class NodeAffinitySchedulingStrategy(_Strategy):
             raise ValueError(f"node_id must be the hex id of a node, not {node_id!r}")
         self.node_id = node_id
         self.soft = soft
+
+    @property
+    def where(self) -> Where:  # type: ignore[override]
+        """The placement that it stands for."""
+        return Where(node=self.node_id, is_soft=self.soft)
 
 
 class _Labels(_Strategy):
@@ -106,8 +122,12 @@ class DoesNotExist(_Strategy):
     """
 
 
-class NodeLabelSchedulingStrategy(_Strategy):
-    """Run on a node with certain labels; refused where it is used.
+class NodeLabelSchedulingStrategy(_Strategy, Strategy):
+    """Run on a node with certain labels.
+
+    Args:
+        hard: what the node's labels must meet, each an `In`, `NotIn`, `Exists` or `DoesNotExist`.
+        soft: what they had better meet.
 
     Example:
         >>> from freehold.util.scheduling_strategies import In, NodeLabelSchedulingStrategy
@@ -118,3 +138,29 @@ class NodeLabelSchedulingStrategy(_Strategy):
     def __init__(self, hard: dict[str, Any], *, soft: dict[str, Any] | None = None) -> None:
         self.hard = hard
         self.soft = soft
+        self._where = Where(labels=_selector(hard), preferred=_selector(soft or {}))
+
+    @property
+    def where(self) -> Where:  # type: ignore[override]
+        """The placement that it stands for."""
+        return self._where
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(hard={self.hard!r}, soft={self.soft!r})"
+
+
+def _selector(conditions: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    texts = {}
+    for name, condition in conditions.items():
+        if isinstance(condition, _Labels):
+            text = f"in({', '.join(condition.values)})"
+        elif isinstance(condition, (Exists, DoesNotExist)):
+            text = "exists()"
+        else:
+            raise TypeError(
+                f"the condition on label {name!r} must be an In, NotIn, Exists or DoesNotExist, "
+                f"not {condition!r}"
+            )
+        is_not = isinstance(condition, (NotIn, DoesNotExist))
+        texts[name] = "!" + text if is_not else text
+    return make_selector(texts)

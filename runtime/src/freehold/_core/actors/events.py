@@ -15,11 +15,16 @@ import msgspec
 from freehold._core.ids import Address
 from freehold._core.messages import (
     ActorEnded,
+    ActorReport,
     ActorSpec,
     ActorStarted,
+    ActorState,
     ControlAnswer,
+    ExitCause,
     FromProcess,
+    LivingActor,
     NodeDied,
+    NodeGroup,
     NodeInfo,
     ProcessGone,
 )
@@ -30,6 +35,25 @@ Instant: TypeAlias = float
 
 class _Own(msgspec.Struct, frozen=True, gc=False):
     pass
+
+
+class ActorLife(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What outlives the control service of an actor that is not dead, beside its spec.
+
+    Fields are only added at the end, with a default: it lies in volumes.
+    """
+
+    state: str
+    restart: int = 0
+    address: Address | None = None
+    placed_on: str = ""
+    incarnation: int = 0
+    is_ending: bool = False
+    is_orphan: bool = False
+    failures: int = 0
+    reason: str = ""
+    cause: ExitCause | None = None
+    kills: dict[str, int] = {}
 
 
 # ---- events ------------------------------------------------------------------------------------
@@ -51,12 +75,53 @@ class ViewChanged(_Own, frozen=True):
     nodes: list[NodeInfo]
 
 
+class Restored(_Own, frozen=True):
+    """First of all: what an earlier directory of this cluster kept, and the nodes of then."""
+
+    actors: list[tuple[ActorSpec, ActorLife]]
+    dead: list[ActorState]
+    nodes: list[NodeInfo]
+    groups: list[NodeGroup] = []
+
+
+class NodeReturned(_Own, frozen=True):
+    """A node's `NodeJoined`: what lives there, and what was not heard.
+
+    Before the `ViewChanged` that tells of its room: what is placed there from then on the node
+    cannot have named.
+    """
+
+    node: str
+    incarnation: int
+    actors: list[LivingActor]
+    processes: list[int]
+    reports: list[ActorReport] = []
+    gone: list[ProcessGone] = []
+
+
+class NodeAway(_Own, frozen=True):
+    """The connection to a node ended, or goes on; whether it is dead is not known."""
+
+    node: str
+    is_away: bool = True
+
+
+class GroupsSet(_Own, frozen=True):
+    """Which nodes could be added: what fits one of them waits."""
+
+    groups: list[NodeGroup]
+
+
 class DeadlineReached(_Own, frozen=True):
     """The time that `next_deadline()` named has come."""
 
 
 ActorEvent: TypeAlias = (
     FromProcess
+    | Restored
+    | NodeReturned
+    | NodeAway
+    | GroupsSet
     | ActorStarted
     | ActorEnded
     | ProcessGone
@@ -69,6 +134,30 @@ ActorEvent: TypeAlias = (
 
 
 # ---- effects -----------------------------------------------------------------------------------
+
+
+class KeepActor(_Own, frozen=True):
+    """Keep this over a restart of the control service; the spec is given once.
+
+    What is kept comes before what is told of it, so that nobody knows more than the volume.
+    """
+
+    actor: bytes
+    spec: ActorSpec | None
+    life: ActorLife
+
+
+class KeepDead(_Own, frozen=True):
+    """The actor is dead: keep only that, and why."""
+
+    actor: bytes
+    state: ActorState
+
+
+class ForgetActor(_Own, frozen=True):
+    """Keep nothing of it."""
+
+    actor: bytes
 
 
 class PlaceActorOn(_Own, frozen=True):
@@ -96,7 +185,7 @@ class Tell(_Own, frozen=True):
     message: ControlAnswer
 
 
-ActorEffect: TypeAlias = PlaceActorOn | Unplace | Tell
+ActorEffect: TypeAlias = KeepActor | KeepDead | ForgetActor | PlaceActorOn | Unplace | Tell
 
 
 # ---- snapshot ----------------------------------------------------------------------------------

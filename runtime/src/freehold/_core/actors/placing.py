@@ -13,6 +13,7 @@ import msgspec
 
 from freehold._core.messages import ActorSpec, NodeInfo
 from freehold._core.resources import UNIT, Shape, describe, fits, lacking
+from freehold._core.where import Where, allows, prefers
 
 PACK_UNTIL = 0.5
 """Share of a resource in use up to which the owner's own node is preferred."""
@@ -25,9 +26,17 @@ class NodeRoom(msgspec.Struct):
     incarnation: int
     total: dict[str, int]
     available: dict[str, int]
+    labels: dict[str, str] = {}
+    placed: int = 0
+    """Actors sent there: tells apart nodes of equal use when they are to be spread."""
+
+    def may_run(self, shape: Shape, where: Where | None) -> bool:
+        """Whether an empty node like this could have the actor."""
+        return fits(shape, self.total) and allows(where, self.node, self.labels)
 
     def charge(self, shape: Shape) -> None:
         """An actor was just placed there."""
+        self.placed += 1
         for name, units in shape:
             self.available[name] = self.available.get(name, 0) - units
 
@@ -41,7 +50,7 @@ class NodeRoom(msgspec.Struct):
 
 def room_of(info: NodeInfo) -> NodeRoom:
     """A node's room as it was just reported."""
-    return NodeRoom(info.node, info.incarnation, info.total, dict(info.available))
+    return NodeRoom(info.node, info.incarnation, info.total, dict(info.available), info.labels)
 
 
 def placing_shape(spec: ActorSpec) -> Shape:
@@ -55,7 +64,11 @@ def placing_shape(spec: ActorSpec) -> Shape:
 
 
 def pick_room(
-    shape: Shape, preferred: str, rooms: Iterable[NodeRoom], refused: Iterable[str]
+    shape: Shape,
+    preferred: str,
+    rooms: Iterable[NodeRoom],
+    refused: Iterable[str],
+    where: Where | None = None,
 ) -> NodeRoom | None:
     """The node for an actor of `shape`, None if none can ever fit it.
 
@@ -64,24 +77,34 @@ def pick_room(
         preferred: the owner's node, taken while less than half of it is in use.
         rooms: the living nodes.
         refused: nodes that have refused this placement.
+        where: labels, a node or spreading to heed.
     """
     best: NodeRoom | None = None
-    best_rank = (True, 0.0, True, "")
+    best_rank: tuple[bool, bool, float, int, bool, str] = (True, True, 0.0, 0, True, "")
+    is_spread = where is not None and where.is_spread
     for room in rooms:
-        if room.node in refused or not fits(shape, room.total):
+        if room.node in refused or not room.may_run(shape, where):
             continue
         use = room.use(shape)
-        is_near = room.node == preferred
-        # Near and less than half used, then room now, then the least use, then nearness, then id.
+        is_near = room.node == preferred and not is_spread
+        is_liked = prefers(where, room.node, room.labels)
+        # What was asked for, then room now (the owner's own node while it is less than half used),
+        # then the least use, then nearness, then id.
         use_rank = -1.0 if is_near and use < PACK_UNTIL else use
-        rank = (not fits(shape, room.available), use_rank, not is_near, room.node)
+        turn = room.placed if is_spread else 0
+        has_room = fits(shape, room.available)
+        rank = (not is_liked, not has_room, use_rank, turn, not is_near, room.node)
         if best is None or rank < best_rank:
             best, best_rank = room, rank
     return best
 
 
-def why_infeasible(shape: Shape, rooms: Iterable[NodeRoom]) -> str:
+def why_infeasible(shape: Shape, rooms: Iterable[NodeRoom], where: Where | None = None) -> str:
     """Why no node can ever fit the shape, naming the one that comes closest."""
+    known = list(rooms)
+    rooms = [room for room in known if allows(where, room.node, room.labels)]
+    if not rooms:
+        return f"infeasible: no node of the cluster is one that it may run on ({where})"
     gaps = [
         (sum(1.0 - has / need for need, has in lacking(shape, room.total).values()), room.node)
         for room in rooms

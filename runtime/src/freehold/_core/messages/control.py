@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from freehold._core.ids import Address
-from freehold._core.messages.parts import ActorInfo, ActorSpec, ExitCause, Message, NodeInfo
+from freehold._core.messages.parts import (
+    ActorInfo,
+    ActorSpec,
+    ExitCause,
+    FrozenPlain,
+    LivingActor,
+    Message,
+    NodeGroup,
+    NodeInfo,
+    ShapeDemand,
+)
 
 # ---- anyone ↔ control service (through the node manager) ----------------------------------
 
@@ -104,9 +114,19 @@ ControlAnswer: TypeAlias = ActorRegistered | ActorState | ActorFound | ActorList
 
 
 class NodeJoined(Message, tag=120):
-    """A node manager reports its node."""
+    """A node manager reports its node: first on each of its connections to the control service.
+
+    Absolute, and made after the last message of the connection before it was handled: placements
+    and processes that are not named are not there (any more). `reports` and `gone` are what no
+    control service is known to have heard of those that ended, or began, since.
+    """
 
     info: NodeInfo
+    actors: list[LivingActor] = []
+    processes: list[int] = []
+    drivers: list[int] = []
+    reports: list[ActorReport] = []
+    gone: list[ProcessGone] = []
 
 
 class NodeReported(Message, tag=121):
@@ -118,12 +138,24 @@ class NodeReported(Message, tag=121):
     store_bytes: int = 0
     store_touched_free_bytes: int = 0
     store_pinned_bytes: int = 0
+    state: str = "alive"
+    reason: str = ""
+    actors: int = 0
+    drivers: int = 0
+    is_idle: bool = False
+    """Nothing there is in use: no leases, actors, drivers or primary copies."""
+    demand: list[ShapeDemand] = []
 
 
 class ClusterView(Message, tag=122):
-    """Nodes that changed since the last view; at most one frame a node and second."""
+    """Nodes that changed since the last view; at most one frame a node and second.
+
+    `groups`, if they changed, are all nodes that could be added: a shape that fits one of them
+    waits.
+    """
 
     nodes: list[NodeInfo]
+    groups: list[NodeGroup] | None = None
 
 
 class PlaceActor(Message, tag=123):
@@ -172,6 +204,10 @@ class PlacementFailed(Message, tag=127):
     is_final: bool = False
 
 
+ActorReport: TypeAlias = ActorStarted | ActorEnded | PlacementFailed
+"""What a node manager says of a placement."""
+
+
 class CreateActor(Message, tag=128):
     """Node manager to worker: you are this actor now."""
 
@@ -181,10 +217,15 @@ class CreateActor(Message, tag=128):
 
 
 class FromProcess(Message, tag=129):
-    """A process's request, passed on by its node manager to the control service."""
+    """A process's request, passed on by its node manager to the control service.
+
+    `number` counts those of one node; 0 where none is said twice. Said again after an outage, it
+    has the number that it had.
+    """
 
     source: Address
     message: ControlRequest
+    number: int = 0
 
 
 class ToProcess(Message, tag=130):
@@ -206,3 +247,74 @@ class ShutDown(Message, tag=132):
     """The driver ends the cluster, or the control service ends a node."""
 
     reason: str = ""
+
+
+class Heartbeat(Message, tag=140):
+    """Node manager to control service: I am here; `number` counts up."""
+
+    number: int
+
+
+class HeartbeatAnswered(Message, tag=141):
+    """The control service has heard this heartbeat, and kept what was said before it.
+
+    `head` is its incarnation, `uptime_s` how long it has served: those who come back to one that
+    was started again have `RETURN_S` from then.
+    """
+
+    number: int
+    head: int
+    uptime_s: float
+
+
+class Fenced(Message, tag=142):
+    """Control service to a node: it was declared dead under this incarnation.
+
+    It ends its workers and joins under a new one.
+    """
+
+    incarnation: int
+    reason: str
+
+
+class DeadNode(FrozenPlain, frozen=True):
+    """A node that was declared dead."""
+
+    node: str
+    incarnation: int
+    reason: str
+
+
+class DeadNodes(Message, tag=143):
+    """Who was declared dead before the receiver joined: it may not have heard of it."""
+
+    nodes: list[DeadNode]
+
+
+class DrainNode(Message, tag=145):
+    """Control service to a node: hand on what you have; no new leases there.
+
+    With `is_idle_only` it refuses unless it is idle now; else it never does. A `deadline_s` of 0
+    is the node's own setting. Saying it twice does no harm.
+    """
+
+    request: int
+    is_idle_only: bool
+    deadline_s: float = 0.0
+    reason: str = ""
+
+
+class DrainAnswered(Message, tag=146):
+    """A node's answer to `DrainNode`."""
+
+    request: int
+    accepted: bool
+    refusal: str = ""
+
+
+class DriverAttached(Message, tag=147):
+    """Node manager to control service: a driver attached; `job` and `attempt` if it runs one."""
+
+    address: Address
+    job: str = ""
+    attempt: int = 0

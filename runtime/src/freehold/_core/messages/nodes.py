@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from freehold._core.ids import Address
-from freehold._core.messages.parts import ExitCause, Message, NodeInfo
+from freehold._core.messages.network import NetworkStart
+from freehold._core.messages.parts import Environment, ExitCause, Message, NodeInfo
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 # ---- process ↔ node manager ------------------------------------------------------------------
 
@@ -16,6 +18,9 @@ class Register(Message, tag=40):
     start: int = 0
     is_driver: bool = False
     namespace: str = ""
+    job: str = ""
+    attempt: int = 0
+    """The job's attempt that this driver is, if it was started as one."""
 
 
 class Registered(Message, tag=41):
@@ -28,13 +33,18 @@ class Registered(Message, tag=41):
     total: dict[str, int]
     root: bytes = b""
     nodes: list[NodeInfo] = []
+    network: NetworkStart | None = None
+    """None where the cluster is on one machine."""
+    dead: list[tuple[str, int]] = []
+    """(node, incarnation) that were declared dead: their connections are refused."""
 
 
 class LeaseDemand(Message, tag=42):
     """How many leases of a shape the owner has ever wanted (absolute), and its backlog.
 
     The node manager grants while it has granted fewer than `wanted`. Lowering `wanted` to what was
-    granted takes the rest back. Saying it twice does no harm.
+    granted takes the rest back. Saying it twice does no harm. `is_near`: the tasks' arguments are
+    on the node asked, so that it had better serve even if others are used less.
     """
 
     key: int
@@ -43,6 +53,8 @@ class LeaseDemand(Message, tag=42):
     wanted: int
     backlog: int
     spilled: bool = False
+    where: Where | None = None
+    is_near: bool = False
 
 
 class LeaseGranted(Message, tag=43):
@@ -122,6 +134,8 @@ class LogLines(Message, tag=52):
     name: str
     lines: list[str]
     is_error: bool = False
+    driver: Address | None = None
+    """Whose job wrote them; None in a cluster with one driver."""
 
 
 class OwningChanged(Message, tag=53):
@@ -147,6 +161,7 @@ class Explain(Message, tag=55):
 
     request: int
     shape: Shape
+    where: Where | None = None
 
 
 class Explained(Message, tag=56):
@@ -157,12 +172,9 @@ class Explained(Message, tag=56):
 
 
 class PrepareEnv(Message, tag=57):
-    """A runtime environment that leases of this driver will name by its hash."""
+    """A runtime environment that leases will name by its hash; also the answer to `EnvWanted`."""
 
-    env: str
-    env_vars: dict[str, str]
-    working_dir: str = ""
-    paths: list[str] = []
+    environment: Environment
 
 
 class EnvFailed(Message, tag=58):
@@ -195,3 +207,47 @@ class FlushLines(Message, tag=61):
     """
 
     request: int
+
+
+class EnvWanted(Message, tag=170):
+    """Node manager to that of a lease's owner: what is this environment? Answered by `PrepareEnv`,
+    or `EnvFailed` if it is not known there."""
+
+    env: str
+
+
+class PackageWanted(Message, tag=171):
+    """Node manager to node manager: send me a copy of this working directory."""
+
+    package: str
+
+
+class PackagePart(Message, tag=172):
+    """The next bytes of a packed working directory; the last part says so, or has an error."""
+
+    package: str
+    offset: int
+    data: bytes
+    is_last: bool = False
+    error: str = ""
+
+
+# ---- node manager ↔ node manager -------------------------------------------------------------
+
+
+class AskHead(Message, tag=66):
+    """The sender hears nothing of the head: has the receiver?"""
+
+    request: int
+
+
+class HeadHeard(Message, tag=67):
+    """The answer to `AskHead`: how long ago the sender heard from the head, −1 for never.
+
+    `head` is the incarnation it heard last, `uptime_s` how long that one has served by now.
+    """
+
+    request: int
+    ago_s: float
+    head: int
+    uptime_s: float

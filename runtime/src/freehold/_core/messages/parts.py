@@ -6,6 +6,7 @@ import msgspec
 
 from freehold._core.ids import Address, Location
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):
@@ -141,6 +142,25 @@ class ActorOptions(FrozenPlain, frozen=True):
     handle_meta: bytes = b""
 
 
+class Environment(FrozenPlain, frozen=True):
+    """A runtime environment: what tasks see of variables, files and the job that they are of.
+
+    `env` names it, the hash of all the rest. `working_dir` is a folder on the machine where it was
+    prepared; `package` names its content, by which another machine asks for a copy. `paths` are
+    entries for `sys.path` beyond the node's own. `job`, `namespace` and `driver` are empty in a
+    cluster that one driver started for itself.
+    """
+
+    env: str
+    env_vars: dict[str, str]
+    working_dir: str = ""
+    paths: list[str] = []
+    package: str = ""
+    job: str = ""
+    namespace: str = ""
+    driver: Address | None = None
+
+
 class ActorSpec(Plain):
     """Everything needed to make an actor, again if it must be restarted."""
 
@@ -155,6 +175,9 @@ class ActorSpec(Plain):
     nested: Refs | None = None
     get_if_exists: bool = False
     placement_shape: Shape | None = None
+    where: Where | None = None
+    environment: Environment | None = None
+    """What `env` names: so that the actor can be made again where nobody else knows it."""
 
 
 class ActorInfo(Plain):
@@ -172,6 +195,21 @@ class ActorInfo(Plain):
     """How its process ended, if that is why it is away or dead."""
     shape: Shape = ()
     """What a node must have for it, while it waits for one; empty otherwise."""
+    where: Where | None = None
+
+
+class ShapeDemand(Plain):
+    """Work of one shape and placement at one node.
+
+    `queued` counts tasks and actors that nothing runs yet, the owners' backlog too; `running` the
+    leases and actors there are; `oldest_s` is how long the first of the queued has waited.
+    """
+
+    shape: Shape
+    where: Where | None
+    queued: int
+    running: int
+    oldest_s: float = 0.0
 
 
 class NodeInfo(Plain):
@@ -201,3 +239,25 @@ class NodeInfo(Plain):
     """"alive", "draining", "drained" or "dead"."""
     reason: str = ""
     """Why it is draining or died."""
+    demand: list[ShapeDemand] = []
+    """What runs and waits there; other nodes are not told."""
+
+
+class NodeGroup(FrozenPlain, frozen=True):
+    """Nodes that could be added: what the largest of the group has, in units, and how many.
+
+    On Kubernetes these are the worker groups that the operator may scale up.
+    """
+
+    name: str
+    resources: dict[str, int]
+    labels: dict[str, str] = {}
+    most: int = 0
+
+
+class LivingActor(FrozenPlain, frozen=True):
+    """An actor's placement on a node that reports itself: `address` once its constructor ran."""
+
+    actor: bytes
+    restart: int
+    address: Address | None = None

@@ -19,13 +19,18 @@ from freehold._core.resources import Shape
 
 
 class Hello(Message, tag=1):
-    """First on every connection: who is calling, and whom it means to reach."""
+    """First on every connection: who is calling, and whom it means to reach.
+
+    On TCP without TLS `proof` answers the acceptor's `Challenge`, and `nonce` asks for a `Welcome`.
+    """
 
     cluster: str
     source: Address
     target: Address
     protocol: int
     pid: int = 0
+    nonce: bytes = b""
+    proof: bytes = b""
 
 
 class Refused(Message, tag=2):

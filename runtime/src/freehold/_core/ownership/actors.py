@@ -29,6 +29,7 @@ from freehold._core.ownership.actor_calls import (
 from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.row import PENDING, Row, Task
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 from freehold.errors import (
     ActorDiedError,
     ActorUnavailableError,
@@ -60,16 +61,17 @@ class ActorCalls:
         self,
         row: Row,
         options: ActorOptions,
-        spec: tuple[Shape, Shape, str, bytes, bool],
+        spec: tuple[Shape, Shape, str, bytes, bool, Where | None],
         given: Given,
         request: int,
     ) -> None:
         """Have an actor made as soon as its constructor's arguments are known.
 
-        `spec` is (shape, placement shape, env, class blob, get_if_exists); `row` counts handles.
+        `spec` is (shape, placement shape, env, class blob, get_if_exists, placement); `row` counts
+        handles.
         """
         owner = self._owner
-        shape, placement_shape, env, class_blob, get_if_exists = spec
+        shape, placement_shape, env, class_blob, get_if_exists, where = spec
         message = Call(row.key, 0, "__init__", row.parent, row.child_index, given.payload, 1)
         creation = owner.table.new_task(row.parent, row.child_index, 1)
         task = Task(creation, message, None, 0, False)
@@ -89,6 +91,7 @@ class ActorCalls:
             given.payload,
             get_if_exists=get_if_exists,
             placement_shape=placement_shape,
+            where=where,
         )
         self._creations[actor.actor] = (task, actor, request)
         if given.is_plain or not owner.arguments.attach(task, given):
@@ -347,6 +350,11 @@ class ActorCalls:
             owner.fail(task.row, self.death_error(link), now)
             self._ended(link)
         link.requeue(again)
+
+    def is_calling(self, address: Address) -> bool:
+        """Whether a call is on its way to the actor at that address."""
+        link = self._by_address.get(address)
+        return link is not None and link.pending() > 0
 
     def fail_all(self, error: BaseException) -> None:
         """The cluster is gone: every unfinished call fails."""

@@ -17,6 +17,10 @@ from freehold._core.ownership.row import FAILED, LOST, PENDING, Row, Task
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
 
+NEAR_BYTES = 1 << 20
+"""Bytes of arguments on a node from which a task had rather run there: below, another node's free
+CPU is worth more than the millisecond that moving them takes."""
+
 _NO_REFS = Refs([], b"")
 
 
@@ -80,6 +84,16 @@ class Arguments:
         is_due = task.missing <= 0 and task.row.state == PENDING
         if is_due and self.await_missing(task, now) == 0:
             self._owner.ready_to_run(task, now)
+
+    def nearest(self, task: Task) -> str:
+        """The node that holds most bytes of a task's arguments, "" if moving them costs nothing."""
+        held: dict[str, int] = {}
+        for _, row, index in task.top_level or ():
+            value: Any = row.output(index) if row.state != FAILED else None
+            if type(value) is Location:
+                held[value.node] = held.get(value.node, 0) + value.size
+        node = max(held, key=lambda name: (held[name], name), default="")
+        return node if node and held[node] >= NEAR_BYTES else ""
 
     def fill(self, task: Task) -> bool:
         """Put the values into the message about to leave; False if one is not there (any more)."""

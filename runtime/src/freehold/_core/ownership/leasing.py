@@ -27,6 +27,7 @@ from freehold._core.messages import (
 from freehold._core.ownership.queues import Lease, ShapeQueue
 from freehold._core.ownership.row import Task
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 from freehold.errors import (
     NodeDiedError,
     RuntimeEnvSetupError,
@@ -46,25 +47,29 @@ SWEEP_S = 0.1
 """How often idle leases and busy ones beside idle ones are looked at, while there are leases."""
 
 
+BACKLOG_PERIOD_S = 0.5
+"""Least time between two messages that only say how many tasks wait."""
+
+
 class Leasing:
     """The queues of one owner and the leases that serve them."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self.queues: dict[tuple[Shape, str], ShapeQueue] = {}
+        self.queues: dict[tuple[Shape, str, Where | None], ShapeQueue] = {}
         self.by_key: list[ShapeQueue] = []
         self.leases: dict[Address, Lease] = {}
         self.sweep_at: float | None = None
         self._functions: dict[Address, set[int]] = {}
         self._others_wait_until = 0.0
 
-    def queue_for(self, shape: Shape, env: str, now: float) -> ShapeQueue:
+    def queue_for(self, shape: Shape, env: str, where: Where | None, now: float) -> ShapeQueue:
         """The queue of a shape, made when first needed."""
-        queue = self.queues.get((shape, env))
+        queue = self.queues.get((shape, env, where))
         if queue is None:
-            queue = ShapeQueue(len(self.by_key), shape, env, now)
+            queue = ShapeQueue(len(self.by_key), shape, env, where, now)
             self.by_key.append(queue)
-            self.queues[shape, env] = queue
+            self.queues[shape, env, where] = queue
         return queue
 
     def ask(self, queue: ShapeQueue, now: float) -> None:
@@ -72,35 +77,50 @@ class Leasing:
         want = queue.requests_wanted()
         asked = queue.outstanding
         have = sum(max(0, wanted - granted) for wanted, granted in asked.values()) if asked else 0
-        node = self._owner.outbox.node_manager.node
         if want > have and (have == 0 or want >= 2 * have):
+            node = self._first_node(queue)
             counts = asked.setdefault(node, [0, 0])
             counts[0] += want - have
             queue.has_asked = True
-            self._demand(queue, node, counts[0])
+            self._demand(queue, node, counts[0], now)
         elif want == 0 and queue.has_asked:
             queue.has_asked = False
             for node, counts in asked.items():
                 if counts[0] > counts[1]:
                     counts[0] = counts[1]
-                    self._demand(queue, node, counts[0])
+                    self._demand(queue, node, counts[0], now)
         if self.sweep_at is None and (queue.leases or queue.pending):
             self._sweep_later(now)
+
+    def _first_node(self, queue: ShapeQueue) -> str:
+        """Whom to ask for leases: the node that has the arguments of the next task, or our own."""
+        near = queue.pending[0].near if queue.has_near and queue.pending else ""
+        if near and not self._owner.borrowing.is_dead(Address(near, 0)):
+            return near
+        return self._owner.outbox.node_manager.node
 
     def _sweep_later(self, now: float) -> None:
         self.sweep_at = now + SWEEP_S
         self._owner.outbox.has_deadline = True
 
-    def _demand(self, queue: ShapeQueue, node: str, wanted: int, is_spilled: bool = False) -> None:
+    def _demand(
+        self, queue: ShapeQueue, node: str, wanted: int, now: float, *, is_spilled: bool = False
+    ) -> None:
         local = self._owner.outbox.node_manager
         target = local if node == local.node else Address(node, 0)
+        backlog = 0
+        if target is local:  # it is counted once in a cluster
+            backlog = queue.told_backlog = len(queue.pending)
+            queue.told_backlog_at = now
         message = LeaseDemand(
             queue.key,
             queue.shape,
             queue.env,
             wanted,
-            len(queue.pending),
-            spilled=target is not local,
+            backlog,
+            spilled=is_spilled,
+            where=queue.where,
+            is_near=not is_spilled and target is not local,
         )
         self._owner.outbox.send(target, message, True)
 
@@ -136,7 +156,7 @@ class Leasing:
             return
         there = queue.outstanding.setdefault(message.node, [0, 0])
         there[0] += message.count
-        self._demand(queue, message.node, there[0])
+        self._demand(queue, message.node, there[0], now, is_spilled=True)
 
     def on_infeasible(self, source: Address, message: LeaseInfeasible, now: float) -> None:
         """No node can ever run this shape: its tasks fail."""
@@ -254,10 +274,24 @@ class Leasing:
             if queue.pending:
                 queue.grow_cap(now)
                 self.ask(queue, now)
+            if len(queue.pending) != queue.told_backlog:
+                self._tell_backlog(queue, now)
             for lease in queue.leases:
                 self._look_at_first(lease, now)
-            if queue.leases:
+            if queue.leases or queue.pending or queue.told_backlog:
                 self.sweep_at = now + SWEEP_S
+
+    def _tell_backlog(self, queue: ShapeQueue, now: float) -> None:
+        """Bring the owner's own node up to date: what is in line there is what is scaled by.
+
+        The first task and the last are told of soon, what is between them now and then.
+        """
+        is_edge = not queue.pending or not queue.told_backlog
+        if not is_edge and now < queue.told_backlog_at + BACKLOG_PERIOD_S:
+            return
+        node = self._owner.outbox.node_manager.node
+        counts = queue.outstanding.setdefault(node, [0, 0])
+        self._demand(queue, node, counts[0], now)
 
     def _look_at_first(self, lease: Lease, now: float) -> None:
         """Have a worker killed that neither answers a forced cancellation nor a timeout.

@@ -111,9 +111,9 @@ class Owner:
             message.options = RunOptions(
                 options.name, options.timeout_s, options.retry_exceptions, retries
             )
-        queue = self.leasing.queues.get((options.shape, options.env))
+        queue = self.leasing.queues.get((options.shape, options.env, options.where))
         if queue is None:
-            queue = self.leasing.queue_for(options.shape, options.env, now)
+            queue = self.leasing.queue_for(options.shape, options.env, options.where, now)
         task.queue = queue
         task.spec_bytes = len(given.payload)
         if self.origins.wanting:
@@ -122,6 +122,8 @@ class Owner:
             table.attach(row, task)
         elif self.arguments.attach(task, given, now):
             return row
+        elif task.top_level:
+            task.near = self.arguments.nearest(task)
         queue.push(task, self.sends)
         if self.sends:
             self.send_all()
@@ -151,6 +153,8 @@ class Owner:
             self.actors.push_ready(task.actor)
             return
         queue = task.queue
+        if task.top_level:
+            task.near = self.arguments.nearest(task)
         queue.push(task, self.sends)
         self.send_all()
         self.leasing.ask(queue, now)
@@ -504,6 +508,10 @@ class Owner:
         if not self.borrowing.is_dead(peer):
             self.handing.on_disconnected(peer, now)
             self.borrowing.on_disconnected(peer, now)
+
+    def is_tied_to(self, peer: Address) -> bool:
+        """Whether work of ours is there, so that the end of its connection would say something."""
+        return peer in self.leasing.leases or self.actors.is_calling(peer)
 
     def _give_up(self, peer: Address, now: float) -> None:
         """Nobody tells a process of those that ended before it began: it finds out by trying."""

@@ -14,12 +14,14 @@ Pure: methods return what to send (`Assignment`s are appended to `sends`).
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 from freehold._core.ids import Address
 from freehold._core.limits import LEASE_IDLE_S, WINDOW_TASKS, WINDOW_US
 from freehold._core.ownership.row import Task
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 LEASE_REQUESTS = 64
 """Leases of a shape that are asked for at once at the most."""
@@ -71,6 +73,11 @@ class Lease:
         """What the first task fails with if we had the worker killed over it."""
 
 
+LOOK_AHEAD = 16
+"""Tasks looked through for one whose arguments are where a lease is, and how often the head of the
+queue may be overtaken by such in a row."""
+
+
 class ShapeQueue:
     """The tasks of one shape that wait, and the leases that serve them.
 
@@ -78,14 +85,19 @@ class ShapeQueue:
     """
 
     __slots__ = (
-        "cap", "env", "has_asked", "key", "leases", "measured_us", "needs_cpu", "outstanding",
-        "pending", "progress_at", "shape",
+        "cap", "env", "has_asked", "has_near", "key", "leases", "measured_us", "needs_cpu",
+        "outstanding", "overtaken", "pending", "progress_at", "shape", "told_backlog",
+        "told_backlog_at", "where",
     )  # fmt: skip
 
-    def __init__(self, key: int, shape: Shape, env: str, now: float) -> None:
+    def __init__(self, key: int, shape: Shape, env: str, where: Where | None, now: float) -> None:
         self.key = key
         self.shape = shape
         self.env = env
+        self.where = where
+        self.told_backlog = 0
+        """How many tasks wait, as this process's own node heard last, and when."""
+        self.told_backlog_at = now
         self.pending: deque[Task] = deque()
         self.leases: list[Lease] = []
         """Most recently active last."""
@@ -95,6 +107,10 @@ class ShapeQueue:
         self.cap = LEASE_REQUESTS if self.needs_cpu else UNMEASURED_REQUESTS
         self.measured_us = -1.0
         self.progress_at = now
+        self.has_near = False
+        """Some task had arguments that are worth going to another node for."""
+        self.overtaken = 0
+        """How often in a row the head was overtaken by a task nearer to a lease."""
         self.has_asked = False
         """More leases may be on their way than were granted."""
 
@@ -102,6 +118,8 @@ class ShapeQueue:
 
     def push(self, task: Task, sends: list[tuple[Lease, Task]]) -> None:
         """Take a task that is ready to run; send it if a lease has room and none waits before."""
+        if task.near:
+            self.has_near = True
         if not self.pending:
             lease = self._lease_for(task)
             if lease is not None:
@@ -120,11 +138,33 @@ class ShapeQueue:
             lease = self._lease_for(task)
             if lease is None:
                 return
-            pending.popleft()
+            if self.has_near and task.near != lease.node:
+                task = self._nearer(lease, task)
+                lease = self._lease_for(task) or lease
+            self.overtaken = 0 if task is pending[0] else self.overtaken + 1
+            if not self.overtaken:
+                pending.popleft()
+            else:
+                pending.remove(task)
             self._assign(lease, task, sends)
 
+    def _nearer(self, lease: Lease, head: Task) -> Task:
+        """A task of the next few whose arguments are where the lease is, rather than the head.
+
+        The head is overtaken a bounded number of times: it may be near no lease there will be.
+        """
+        if self.overtaken >= LOOK_AHEAD:
+            return head
+        for task in itertools.islice(self.pending, 1, LOOK_AHEAD):
+            if task.near == lease.node and not task.is_cancelled:
+                return task
+        return head
+
     def _lease_for(self, task: Task) -> Lease | None:
-        """The last active lease with room for the task, an idle one if there is one."""
+        """The last active lease with room for the task, an idle one if there is one.
+
+        Of idle ones, and of those with room, one on the node that has the task's arguments.
+        """
         entry = task.entry
         cost = entry.run_us if entry is not None else -1.0
         if cost < 0 or task.retries_left == 0:
@@ -138,8 +178,11 @@ class ShapeQueue:
             if lease.is_blocked or lease.is_recalling or lease.is_broken:
                 continue
             if not lease.inflight:
-                return lease
-            if best is None and lease.load_us + cost <= WINDOW_US:
+                if not task.near or lease.node == task.near:
+                    return lease
+                if best is None or best.inflight:
+                    best = lease
+            elif best is None and lease.load_us + cost <= WINDOW_US:
                 best = lease
         return best
 

@@ -101,6 +101,8 @@ class Task(msgspec.Struct, eq=False):
     """Of a kept task: whether all its arguments can be had again, whoever lets go of them."""
     is_cancelled: bool = False
     spec_bytes: int = 0
+    near: str = ""
+    """The node that holds most bytes of its arguments, if they are worth going there for."""
 
     @property
     def name(self) -> str:

@@ -15,8 +15,9 @@ from typing import TypeAlias
 import msgspec
 
 from freehold._core.ids import Address
-from freehold._core.messages import ExitCause, NodeInfo
+from freehold._core.messages import ExitCause, NodeGroup, NodeInfo, ShapeDemand
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 Instant: TypeAlias = float
 """Seconds on the shell's monotonic clock."""
@@ -66,7 +67,8 @@ class DemandChanged(_Event, frozen=True):
     `wanted` is absolute: it counts every lease of `key` the owner ever asked this node for, however
     it was answered. What waits is `wanted` − answered, and answered are those granted, *those
     spilled back and those refused* as infeasible or for their environment. Saying it twice does no
-    harm; lowering `wanted` takes back what waits. `key` always stands for one shape and env.
+    harm; lowering `wanted` takes back what waits. `key` always stands for one shape, environment
+    and placement.
     """
 
     owner: Address
@@ -76,6 +78,8 @@ class DemandChanged(_Event, frozen=True):
     wanted: int
     backlog: int = 0
     spilled: bool = False
+    where: Where | None = None
+    is_near: bool = False
 
 
 class LeaseReturned(_Event, frozen=True):
@@ -154,6 +158,7 @@ class ActorPlacementRequested(_Event, frozen=True):
     restart: int
     shape: Shape
     env: str = ""
+    where: Where | None = None
 
 
 class ActorUnplaced(_Event, frozen=True):
@@ -173,6 +178,12 @@ class ViewChanged(_Event, frozen=True):
     """Nodes as the control service last knew them: changed ones only; this node's is ignored."""
 
     nodes: list[NodeInfo]
+
+
+class GroupsChanged(_Event, frozen=True):
+    """Nodes of these kinds could be added, and of no others: what fits one of them waits."""
+
+    groups: list[NodeGroup]
 
 
 class NodeLost(_Event, frozen=True):
@@ -200,6 +211,7 @@ SchedulingEvent: TypeAlias = (
     | ActorPlacementRequested
     | ActorUnplaced
     | ViewChanged
+    | GroupsChanged
     | NodeLost
     | DeadlineReached
 )
@@ -322,6 +334,10 @@ class ReportNode(_Effect, frozen=True):
 
     available: dict[str, int]
     queued: dict[str, int]
+    demand: list[ShapeDemand] = []
+    is_idle: bool = False
+    """No lease, and no actor that lives or is to."""
+    actors: int = 0
 
 
 SchedulingEffect: TypeAlias = (
@@ -348,13 +364,13 @@ class SchedulingSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The scheduler at one moment, for metrics, dashboard and tests.
 
     `workers` = idle + leased + actors + ending; `queued` is {shape description: waiting leases and
-    actors}, `backlog` {shape description: tasks their owners said wait}.
+    actors}, `demand` what the node's own drivers and workers and its actors want of it all.
     """
 
     total: dict[str, int]
     available: dict[str, int]
     queued: dict[str, int]
-    backlog: dict[str, int]
+    demand: list[ShapeDemand]
     idle: int
     starting: int
     leased: int

@@ -19,6 +19,7 @@ from freehold._core.ids import Address
 from freehold._core.resources import GPU, Shape, describe, fits
 from freehold._core.scheduling.events import Instant
 from freehold._core.scheduling.room import Room
+from freehold._core.where import Where, allows
 
 BAR_S = 1.0
 """Length of a line's first bar."""
@@ -35,12 +36,14 @@ class Demand:
     key: int
     shape: Shape
     env: str
+    where: Where | None = None
     wanted: int = 0
     answered: int = 0
     binding: int = 0
     """Workers being started with devices for it."""
     backlog: int = 0
     is_spilled: bool = False
+    is_near: bool = False
     leases: int = 0
     waiting: int = 0
     turn: int = 0
@@ -58,6 +61,7 @@ class Placement:
     restart: int
     shape: Shape
     env: str
+    where: Where | None = None
     process: int = 0
     is_dropped: bool = False
     """Taken back while its worker was being started."""
@@ -80,7 +84,12 @@ class Line:
 
     shape: Shape
     env: str
+    where: Where | None
     needs_devices: bool
+    is_for_here: bool
+    """Whether its labels or affinity let it run on this node at all."""
+    since: Instant
+    """When someone last began to wait in an empty line."""
     waiters: dict[object, Waiter] = field(default_factory=dict)
     count: int = 0
     passed_since: Instant | None = None
@@ -95,9 +104,13 @@ class Line:
 class Lines:
     """All lines that are not empty, and the one that bars the others, if any."""
 
-    def __init__(self, passed_over_s: float) -> None:
+    def __init__(self, passed_over_s: float, node: str, labels: Mapping[str, str]) -> None:
         self._passed_over_s = passed_over_s
-        self._lines: dict[tuple[Shape, str], Line] = {}
+        self._node = node
+        self._labels = labels
+        self._lines: dict[tuple[Shape, str, Where | None], Line] = {}
+        self.now: Instant = 0.0
+        """The time of the event being handled; set by the machine."""
         self._last_turn = 0
         self.barring: Line | None = None
         self.bar_until: Instant = 0.0
@@ -114,11 +127,12 @@ class Lines:
         if count == waiter.waiting:
             return
         self.is_dirty = True
-        key = (waiter.shape, waiter.env)
+        key = (waiter.shape, waiter.env, waiter.where)
         line = self._lines.get(key)
         if line is None:
             needs_devices = any(name == GPU for name, _ in waiter.shape)
-            line = self._lines[key] = Line(waiter.shape, waiter.env, needs_devices)
+            is_for_here = allows(waiter.where, self._node, self._labels)
+            line = self._lines[key] = Line(*key, needs_devices, is_for_here, self.now)
         if not waiter.waiting:
             self._to_the_end(line, waiter)
         line.count += count - waiter.waiting
@@ -178,17 +192,10 @@ class Lines:
             counts[text] = counts.get(text, 0) + line.count
         return counts
 
-    def backlog(self) -> dict[str, int]:
-        """How many tasks and actors wait for a lease; counted where their owners asked first."""
-        counts: dict[str, int] = {}
-        for line in self._lines.values():
-            text = describe(line.shape)
-            for waiter in line.waiters.values():
-                more = waiter.waiting
-                if isinstance(waiter, Demand) and not waiter.is_spilled:
-                    more = max(more, waiter.backlog)
-                counts[text] = counts.get(text, 0) + more
-        return counts
+    def oldest(self, shape: Shape, where: Where | None) -> Instant | None:
+        """Since when someone waits for the shape, in whatever environment; None if nobody does."""
+        since = [x.since for x in self._lines.values() if x.shape == shape and x.where == where]
+        return min(since, default=None)
 
     def _to_the_end(self, line: Line, waiter: Waiter) -> None:
         self._last_turn += 1

@@ -17,7 +17,7 @@ It deliberately does not know tasks, objects or where arguments are: the owner c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from freehold._core.ids import Address
@@ -27,13 +27,19 @@ from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.events import Instant, SchedulingEffect, SchedulingEvent
 from freehold._core.scheduling.lines import Demand, Placement
 from freehold._core.scheduling.policy import (
+    PACK_UNTIL,
     NodeRoom,
     is_feasible,
     is_whole,
     pick_node,
     why_infeasible,
 )
-from freehold._core.scheduling.report import check_tables, explain_shape, take_snapshot
+from freehold._core.scheduling.report import (
+    check_tables,
+    explain_shape,
+    list_demand,
+    take_snapshot,
+)
 from freehold._core.scheduling.room import count_fitting
 from freehold._core.scheduling.serving import (
     ASK_AGAIN_S,
@@ -43,6 +49,7 @@ from freehold._core.scheduling.serving import (
     subtract,
 )
 from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED, Worker
+from freehold._core.where import Where, allows
 
 START_ATTEMPTS = 5
 """Failed starts in a row after which those who wait for the environment are told."""
@@ -78,8 +85,9 @@ class LeaseScheduler(Serving):
         settings: ev.SchedulerSettings,
         *,
         incarnation: int = 0,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(node, total, settings, incarnation)
+        super().__init__(node, total, settings, incarnation, labels or {})
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.NodeStarted: self._node_started,
             ev.DemandChanged: self._demand_changed,
@@ -94,6 +102,7 @@ class LeaseScheduler(Serving):
             ev.ActorPlacementRequested: self._actor_placement_requested,
             ev.ActorUnplaced: self._actor_unplaced,
             ev.ViewChanged: self._view_changed,
+            ev.GroupsChanged: self._groups_changed,
             ev.NodeLost: self._node_lost,
             ev.DeadlineReached: lambda event: None,
         }
@@ -102,7 +111,7 @@ class LeaseScheduler(Serving):
 
     def handle(self, event: SchedulingEvent, *, now: Instant) -> list[SchedulingEffect]:
         """Take one event; what has to be done about it, in order."""
-        self._now = now
+        self._now = self.lines.now = now
         effects: list[SchedulingEffect] = []
         self._effects = effects
         self._handlers[type(event)](event)
@@ -143,9 +152,9 @@ class LeaseScheduler(Serving):
             times.append(self._reported_at + self.settings.report_period_s)
         return min(times, default=None)
 
-    def explain(self, shape: Shape) -> list[str]:
+    def explain(self, shape: Shape, where: Where | None = None) -> list[str]:
         """For each node of the view, this one first: why the shape runs there now or does not."""
-        return explain_shape(self, shape)
+        return explain_shape(self, shape, where)
 
     def snapshot(self) -> ev.SchedulingSnapshot:
         """Counts for metrics, dashboard and tests."""
@@ -170,14 +179,17 @@ class LeaseScheduler(Serving):
             row = self.owners[event.owner] = OwnerRow()
         demand = row.demands.get(event.key)
         if demand is None:
-            demand = Demand(event.owner, event.key, event.shape, event.env)
+            demand = Demand(event.owner, event.key, event.shape, event.env, event.where)
             row.demands[event.key] = demand
-        elif demand.shape != event.shape or demand.env != event.env:
+        elif (demand.shape, demand.env, demand.where) != (event.shape, event.env, event.where):
             self.ignored += 1
             return
         demand.wanted = event.wanted
-        demand.backlog = event.backlog
+        if demand.backlog != event.backlog:
+            demand.backlog = event.backlog
+            self._is_dirty = True
         demand.is_spilled = event.spilled
+        demand.is_near = event.is_near
         before = demand.waiting
         self._update_waiting(demand)
         if demand.waiting > before:
@@ -193,19 +205,27 @@ class LeaseScheduler(Serving):
 
     def _spread(self, demand: Demand) -> bool:
         """Decide where what waits of a demand should come from; whether some was sent away."""
-        shape = demand.shape
-        must_stay = not self.view or not shape or demand.is_spilled
-        if must_stay and is_feasible(shape, self.room.total):
+        shape, where = demand.shape, demand.where
+        must_stay = not self.view or demand.is_spilled or (not shape and where is None)
+        if must_stay and self._may_run(shape, where):
             return False
-        here = NodeRoom(self.node, self.room.total, self._free_beside(demand))
+        here = NodeRoom(self.node, self.room.total, self._free_beside(demand), self.labels)
+        here.chosen = self._chosen_here
         count = demand.waiting
         step = 1 + count // SPREAD_STEPS
         sent: dict[str, int] = {}
         left = count
         while left > 0:
-            choice = pick_node(shape, here, self.view, may_leave=not demand.is_spilled)
+            choice = pick_node(
+                shape,
+                here,
+                self.view,
+                may_leave=not demand.is_spilled,
+                where=where,
+                pack_until=1.0 if demand.is_near else PACK_UNTIL,
+            )
             if choice.kind == "nowhere":
-                if self.view.may_come(shape, self._now):
+                if self.view.may_come(shape, where, self._now):
                     return False
                 self._refuse(demand)
                 return True
@@ -214,12 +234,14 @@ class LeaseScheduler(Serving):
             share = min(left, step) if choice.kind == "wait there" else 1
             left -= share
             if choice.kind == "here":
+                here.chosen += 1
                 for name, units in shape:
                     here.available[name] -= units
                 continue
             sent[choice.node] = sent.get(choice.node, 0) + share
             for _ in range(share):
                 self.view.charge(choice.node, shape)
+        self._chosen_here = here.chosen
         for node, share in sent.items():
             demand.answered += share
             self.spilled += share
@@ -228,11 +250,19 @@ class LeaseScheduler(Serving):
         return bool(sent)
 
     def _refuse(self, demand: Demand) -> None:
-        here = NodeRoom(self.node, self.room.total, self.room.available)
-        reason = why_infeasible(demand.shape, [here, *self.view])
+        reason = self._why_infeasible(demand.shape, demand.where)
         demand.answered += demand.waiting
         self._update_waiting(demand)
         self._effects.append(ev.ReportInfeasible(demand.owner, demand.key, reason))
+
+    def _why_infeasible(self, shape: Shape, where: Where | None, *, is_here: bool = False) -> str:
+        here = NodeRoom(self.node, self.room.total, self.room.available, self.labels)
+        others = [] if is_here else [*self.view, *self.view.groups]
+        return why_infeasible(shape, [here, *others], where)
+
+    def _may_run(self, shape: Shape, where: Where | None) -> bool:
+        """Whether the shape could run on this node, were it empty."""
+        return is_feasible(shape, self.room.total) and allows(where, self.node, self.labels)
 
     def _free_beside(self, demand: Demand) -> dict[str, int]:
         """What will be free here when all others that wait and fit have been served."""
@@ -251,12 +281,14 @@ class LeaseScheduler(Serving):
         row = self.owners.pop(owner, None)
         if row is None:
             return
+        self._is_dirty = True  # what it had in store waits no more
         for demand in row.demands.values():
             demand.wanted = 0
             self._update_waiting(demand)
         for worker in row.leases.values():
             del self.leases[worker.lease]
             worker.demand = None
+            self._is_dirty = True
             self._end(worker, f"the owner {owner} of its lease is gone")
 
     # ---- leases --------------------------------------------------------------------------------
@@ -282,6 +314,7 @@ class LeaseScheduler(Serving):
         del self.owners[demand.owner].leases[worker.lease]
         demand.leases -= 1
         worker.demand = None
+        self._is_dirty = True
 
     def _task_blocked(self, event: ev.TaskBlocked) -> None:
         worker = self.pool.by_process.get(event.process)
@@ -446,17 +479,17 @@ class LeaseScheduler(Serving):
     # ---- actors --------------------------------------------------------------------------------
 
     def _actor_placement_requested(self, event: ev.ActorPlacementRequested) -> None:
-        placement = Placement(event.actor, event.restart, event.shape, event.env)
+        placement = Placement(event.actor, event.restart, event.shape, event.env, event.where)
         if placement.name in self.placements:
             self.ignored += 1
             return
-        if not is_feasible(event.shape, self.room.total):
-            here = NodeRoom(self.node, self.room.total, self.room.available)
-            reason = why_infeasible(event.shape, [here])
+        if not self._may_run(event.shape, event.where):
+            reason = self._why_infeasible(event.shape, event.where, is_here=True)
             is_final = not is_whole(event.shape)
             self._effects.append(ev.RejectActor(event.actor, event.restart, reason, is_final))
             return
         self.placements[placement.name] = placement
+        self._is_dirty = True
         self.lines.set_waiting(placement, 1)
         self._must_ask = True
 
@@ -500,6 +533,10 @@ class LeaseScheduler(Serving):
             self.view.update(info, self._now)
         self._send_away()
 
+    def _groups_changed(self, event: ev.GroupsChanged) -> None:
+        self.view.set_groups(event.groups)
+        self._send_away()  # what could only have run in a group that is no more is refused
+
     def _look_again(self) -> None:
         """What waits may have come after the last news of the room that another node has."""
         if self._looked_at is not None and self._now < self._looked_at + LOOK_AGAIN_S:
@@ -517,7 +554,7 @@ class LeaseScheduler(Serving):
                 if isinstance(waiter, Placement):
                     self._send_elsewhere(waiter)
                     continue
-                if waiter.is_spilled and is_feasible(waiter.shape, self.room.total):
+                if waiter.is_spilled and self._may_run(waiter.shape, waiter.where):
                     continue
                 if not self._spread(waiter):
                     break
@@ -527,7 +564,9 @@ class LeaseScheduler(Serving):
         if self.room.fits(placement.shape):
             return
         for room in self.view:
-            if fits(placement.shape, room.available):
+            if fits(placement.shape, room.available) and allows(
+                placement.where, room.node, room.labels
+            ):
                 self.view.charge(room.node, placement.shape)
                 reason = f"no room now, and node {room.node[:8]} has some"
                 self._reject(placement, reason, is_final=False)
@@ -548,8 +587,13 @@ class LeaseScheduler(Serving):
         ):
             return
         self._is_dirty = self.lines.is_dirty = False
-        report = (dict(self.room.available), self.lines.backlog())
-        if report != self._reported:
-            self._reported = report
+        demand = list_demand(self)
+        # Only who waits longer than before is no news.
+        counts = [(x.shape, x.where, x.queued, x.running) for x in demand]
+        actors = self.pool.counts[ACTOR]
+        is_idle = not self.leases and not self.placements
+        seen = (dict(self.room.available), self.lines.queued(), counts, is_idle, actors)
+        if seen != self._reported:
+            self._reported = seen
             self._reported_at = self._now
-            self._effects.append(ev.ReportNode(*report))
+            self._effects.append(ev.ReportNode(seen[0], seen[1], demand, is_idle, actors))

@@ -6,17 +6,19 @@ that the machine's file holds decisions alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from freehold._core.invariants import check
+from freehold._core.messages import ShapeDemand
 from freehold._core.resources import CPU, GPU, UNIT, Shape, lacking
 from freehold._core.scheduling.events import SchedulingSnapshot
-from freehold._core.scheduling.policy import is_feasible, is_whole
+from freehold._core.scheduling.policy import NodeRoom, is_feasible, is_whole
 from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED
+from freehold._core.where import Where, allows
 
 if TYPE_CHECKING:
     from freehold._core.scheduling.machine import LeaseScheduler
+    from freehold._core.scheduling.serving import Serving
 
 
 def take_snapshot(scheduler: LeaseScheduler) -> SchedulingSnapshot:
@@ -26,7 +28,7 @@ def take_snapshot(scheduler: LeaseScheduler) -> SchedulingSnapshot:
         total=dict(scheduler.room.total),
         available=dict(scheduler.room.available),
         queued=scheduler.lines.queued(),
-        backlog=scheduler.lines.backlog(),
+        demand=list_demand(scheduler),
         idle=pool.counts[IDLE],
         starting=len(pool.starts),
         leased=pool.counts[LEASED],
@@ -40,10 +42,42 @@ def take_snapshot(scheduler: LeaseScheduler) -> SchedulingSnapshot:
     )
 
 
-def explain_shape(scheduler: LeaseScheduler, shape: Shape) -> list[str]:
+def list_demand(scheduler: Serving) -> list[ShapeDemand]:
+    """What runs here and what waits, by shape and placement, in a fixed order.
+
+    A task is counted once in a cluster: at its owner's node. So what owners of other nodes want
+    here counts for nothing, and what was spilled away counts with all its owner's backlog.
+    """
+    queued: dict[tuple[Shape, Where | None], int] = {}
+    running: dict[tuple[Shape, Where | None], int] = {}
+    for row in scheduler.owners.values():
+        for demand in row.demands.values():
+            key = (demand.shape, demand.where)
+            if demand.leases:
+                running[key] = running.get(key, 0) + demand.leases
+            is_ours = demand.owner.node == scheduler.node
+            count = max(demand.waiting, demand.backlog) if is_ours else 0
+            if count:
+                queued[key] = queued.get(key, 0) + count
+    for placement in scheduler.placements.values():
+        key = (placement.shape, placement.where)
+        if placement.process:
+            running[key] = running.get(key, 0) + 1
+        else:
+            queued[key] = queued.get(key, 0) + 1
+    found = []
+    for key in {**queued, **running}:
+        since = scheduler.lines.oldest(*key)
+        oldest_s = max(0.0, scheduler.lines.now - since) if since is not None else 0.0
+        found.append(ShapeDemand(*key, queued.get(key, 0), running.get(key, 0), oldest_s))
+    return sorted(found, key=lambda demand: (demand.shape, str(demand.where)))
+
+
+def explain_shape(scheduler: LeaseScheduler, shape: Shape, where: Where | None = None) -> list[str]:
     """A line for each node that is known, this one first."""
     room = scheduler.room
-    line = _explain(scheduler.node, shape, room.total, room.available)
+    here = NodeRoom(scheduler.node, room.total, room.available, scheduler.labels)
+    line = _explain(here, shape, where)
     if not lacking(shape, room.available) and room.missing(shape):
         line += "; but no device has that much free"
     before = sum(w.count for w in scheduler.lines if not shape or _share(w.shape, shape))
@@ -51,7 +85,7 @@ def explain_shape(scheduler: LeaseScheduler, shape: Shape) -> list[str]:
         line += f"; {before} waiting for the same resources there"
     if scheduler.pool.starts:
         line += f"; {len(scheduler.pool.starts)} workers are starting"
-    return [line, *(_explain(r.node, shape, r.total, r.available) for r in scheduler.view)]
+    return [line, *(_explain(other, shape, where) for other in scheduler.view)]
 
 
 def _share(one: Shape, other: Shape) -> bool:
@@ -59,11 +93,12 @@ def _share(one: Shape, other: Shape) -> bool:
     return any(name in names for name, _ in one)
 
 
-def _explain(
-    node: str, shape: Shape, total: Mapping[str, int], available: Mapping[str, int]
-) -> str:
+def _explain(room: NodeRoom, shape: Shape, where: Where | None) -> str:
+    node, total, available = room.node, room.total, room.available
     missing = lacking(shape, available)
-    if not is_whole(shape):
+    if not allows(where, node, room.labels):
+        verdict = f"may not run it ({where})"
+    elif not is_whole(shape):
         verdict = "can never fit: GPU must be at most 1 or a whole number"
     elif not missing:
         verdict = "fits now"

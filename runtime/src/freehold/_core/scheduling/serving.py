@@ -6,6 +6,8 @@ then has the lines served here. The tables are declared here too; nothing here k
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
 from freehold._core.resources import CPU, UNIT, Shape, fits
@@ -47,9 +49,15 @@ class Serving:
     """The tables of one node's scheduler, and the serving of its lines."""
 
     def __init__(
-        self, node: str, total: dict[str, int], settings: ev.SchedulerSettings, incarnation: int
+        self,
+        node: str,
+        total: dict[str, int],
+        settings: ev.SchedulerSettings,
+        incarnation: int,
+        labels: Mapping[str, str],
     ) -> None:
         self.node = node
+        self.labels = labels
         self.incarnation = incarnation
         self.settings = settings
         cpus = total.get(CPU, 0) // UNIT
@@ -61,7 +69,7 @@ class Serving:
         self._prestart = prestart if prestart >= 0 else min(cpus, PRESTART_LIMIT)
         self.room = Room(total)
         self.pool = WorkerPool()
-        self.lines = Lines(settings.passed_over_s)
+        self.lines = Lines(settings.passed_over_s, node, labels)
         self.view = ClusterView(node)
         self.owners: dict[Address, OwnerRow] = {}
         self.dead = DeadOwners(DEAD_OWNERS)
@@ -72,6 +80,8 @@ class Serving:
         self.last_lease = 0
         self.spilled = 0
         self.ignored = 0
+        self._chosen_here = 0
+        """Leases that were to be spread and stayed here: the view counts those of other nodes."""
         self._grace: dict[int, Instant] = {}
         self._start_failures: dict[str, int] = {}
         self._no_start_before: dict[str, Instant] = {}
@@ -82,7 +92,7 @@ class Serving:
         self._is_short = False
         self._looked_at: Instant | None = None
         """When the view was last looked at for what waits; None while nothing is short."""
-        self._reported: tuple[dict[str, int], dict[str, int]] = (dict(total), {})
+        self._reported: tuple[object, ...] = (dict(total), {}, [], True, 0)
         self._reported_at: Instant | None = None
         self._is_dirty = False
         # Both are only meaningful during `handle`.
@@ -103,6 +113,9 @@ class Serving:
                 if other.head.turn < line.head.turn:
                     line = other
             barred = self.lines.barred(self.room)
+            if not line.is_for_here:
+                candidates.remove(line)  # it waits for another node to come
+                continue
             if not self.room.fits(line.shape) or (
                 barred
                 and line is not self.lines.barring
@@ -160,6 +173,7 @@ class Serving:
         demand.leases += 1
         worker.lease = self.last_lease
         worker.demand = demand
+        self._is_dirty = True
         self.pool.set_state(worker, LEASED, self._now)
         self.leases[worker.lease] = worker
         self.owners[demand.owner].leases[worker.lease] = worker
@@ -178,6 +192,7 @@ class Serving:
     def _assign(self, worker: Worker, placement: Placement) -> None:
         placement.process = worker.process
         worker.placement = placement
+        self._is_dirty = True
         self.pool.set_state(worker, ACTOR, self._now)
         for name, units in worker.shape:
             self.actors_hold[name] = self.actors_hold.get(name, 0) + units

@@ -12,10 +12,11 @@ from bisect import insort
 from collections.abc import Iterator
 
 from freehold._core.limits import REPLACEMENT_S
-from freehold._core.messages import NodeInfo
+from freehold._core.messages import NodeGroup, NodeInfo
 from freehold._core.resources import Shape
 from freehold._core.scheduling.events import Instant
-from freehold._core.scheduling.policy import NodeRoom, is_feasible
+from freehold._core.scheduling.policy import GROUP, NodeRoom
+from freehold._core.where import Where
 
 
 class ClusterView:
@@ -27,8 +28,10 @@ class ClusterView:
         self._said: dict[str, dict[str, int]] = {}
         """What was free by each node's own last word."""
         self._order: list[str] = []
-        self._lost: dict[str, tuple[dict[str, int], Instant]] = {}
-        """What dead nodes had in all, and until when another of their kind is waited for."""
+        self._lost: dict[str, tuple[NodeRoom, Instant]] = {}
+        """Dead nodes, and until when another of their kind is waited for."""
+        self.groups: list[NodeRoom] = []
+        """Nodes that could be added, each as the largest of its kind, empty."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -46,29 +49,38 @@ class ClusterView:
         self._lost.pop(info.node, None)
         if info.node not in self._rooms:
             insort(self._order, info.node)
-        self._rooms[info.node] = NodeRoom(info.node, info.total, dict(info.available))
+        self._rooms[info.node] = NodeRoom(info.node, info.total, dict(info.available), info.labels)
         self._said[info.node] = info.available
 
     def remove(self, node: str, now: Instant) -> None:
         """A node is gone."""
         room = self._rooms.pop(node, None)
         if room is not None:
-            self._lost[node] = (dict(room.total), now + REPLACEMENT_S)
+            self._lost[node] = (room, now + REPLACEMENT_S)
             del self._said[node]
             self._order.remove(node)
 
     @property
     def may_change(self) -> bool:
-        """Whether there are other nodes, or were until lately."""
-        return bool(self._order or self._lost)
+        """Whether there are other nodes, were until lately, or could be."""
+        return bool(self._order or self._lost or self.groups)
 
-    def may_come(self, shape: Shape, now: Instant) -> bool:
-        """Whether a node died lately that could run the shape: another may take its place."""
+    def set_groups(self, groups: list[NodeGroup]) -> None:
+        """These kinds of nodes could be added, and no others."""
+        self.groups = [
+            NodeRoom(GROUP + group.name, group.resources, {}, group.labels) for group in groups
+        ]
+
+    def may_come(self, shape: Shape, where: Where | None, now: Instant) -> bool:
+        """Whether a node may yet come that could run the shape: one of a group that can grow, or
+        one in the place of a node that died lately."""
         self._lost = {node: lost for node, lost in self._lost.items() if lost[1] > now}
-        return any(is_feasible(shape, total) for total, _ in self._lost.values())
+        rooms = [*self.groups, *(room for room, _ in self._lost.values())]
+        return any(room.may_run(shape, where) for room in rooms)
 
     def charge(self, node: str, shape: Shape) -> None:
         """A lease of the shape was just sent there."""
+        self._rooms[node].chosen += 1
         available = self._rooms[node].available
         for name, units in shape:
             available[name] = available.get(name, 0) - units

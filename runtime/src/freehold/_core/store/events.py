@@ -390,6 +390,8 @@ class StoreUse(_Effect, frozen=True):
     in_use_bytes: int
     touched_free_bytes: int
     pinned_replica_bytes: int
+    primary_bytes: int
+    """Of primary copies alone: what would be lost with the node."""
 
 
 class StoreSnapshot(msgspec.Struct, frozen=True, kw_only=True):

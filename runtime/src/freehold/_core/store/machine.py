@@ -135,8 +135,9 @@ class StoreMachine:
             for replica in self._replicas.by_key.values()
             if replica.key not in self._replicas.idle
         )
+        copied = sum(self._allocator.rounded(x.size) for x in self._replicas.by_key.values())
         in_use = stats.in_use_bytes - self._segments.reserved_bytes()
-        return ev.StoreUse(in_use, stats.touched_free_bytes, pinned)
+        return ev.StoreUse(in_use, stats.touched_free_bytes, pinned, in_use - copied)
 
     def check_invariants(self) -> None:
         """Raise StoreInvariantError unless all of these hold (and the allocator's ALC-1 to 5).

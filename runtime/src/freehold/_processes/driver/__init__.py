@@ -1,7 +1,1 @@
-"""The driver: a user's program, its core, and the node process it started."""
-
-from __future__ import annotations
-
-from freehold._processes.driver.service import DriverCore, start_driver
-
-__all__ = ["DriverCore", "start_driver"]
+"""The driver: a user's program, its core, and the node process that it starts or finds."""

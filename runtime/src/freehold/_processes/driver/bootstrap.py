@@ -16,16 +16,29 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
 from freehold._core.ids import Address
+from freehold._core.messages import Credentials, NodePlace
+from freehold._io.join_string import SCHEME, parse
 from freehold._processes import settings as resolution
 from freehold._processes.node.settings import NodeSettings
 from freehold._processes.node.start import NodeReady, NodeStart
-from freehold.errors import FreeholdError, FreeholdSystemError, SettingsError
+from freehold.errors import (
+    AuthenticationError,
+    ClusterUnreachableError,
+    FreeholdError,
+    FreeholdSystemError,
+    JoinRefusedError,
+    SettingsError,
+)
 
+_PASSED_ON: dict[str, type[FreeholdError]] = {
+    kind.__name__: kind for kind in (AuthenticationError, ClusterUnreachableError, JoinRefusedError)
+}
+"""Errors of a node process that are its starter's to raise, as they are."""
 _ABOVE_TARGETS = 16
 _CODE = """\
 import posix, sys  # freehold node process
@@ -39,6 +52,14 @@ main()
 """
 
 
+class Membership(NamedTuple):
+    """Who a node is to be: it has credentials before it exists."""
+
+    cluster: str
+    node: str
+    credentials: Credentials
+
+
 class NodeProcess:
     """A node process that this process started.
 
@@ -46,6 +67,7 @@ class NodeProcess:
         cluster: the cluster's id, 12 hex digits.
         node: the node's id, 32 hex digits.
         sockets: the cluster's folder: `<sockets>/<node8>/<process>.sock`.
+        host, port: where other nodes reach it; empty and 0 if its cluster is on one machine.
         pid: its pid.
     """
 
@@ -53,9 +75,16 @@ class NodeProcess:
         self.cluster = ready.cluster
         self.node = ready.node
         self.sockets = ready.session_path
+        self.host, self.port = ready.host, ready.port
         self.pid = pid
+        self.ready = ready
         self._channel = channel
         self._owner_pid = os.getpid()
+
+    @property
+    def session_path(self) -> str:
+        """The cluster's folder, as `NodeReady` and a node's record call it."""
+        return self.sockets
 
     @property
     def address(self) -> Address:
@@ -143,6 +172,7 @@ def launch_node(
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
+    membership: Membership | None = None,
 ) -> Launch:
     """Exec a node process, of a new cluster or of the one that `join` is the first node of.
 
@@ -152,18 +182,33 @@ def launch_node(
         is_driver: whether this process is going to attach as its driver.
         sys_path: what workers import from; by default this process's `sys.path`.
         namespace: where actors have their names unless they say otherwise.
+        membership: who the node is to be, if somebody has settled that already.
     """
-    paths = [os.path.abspath(path) for path in (sys.path if sys_path is None else sys_path)]
     start = NodeStart(
         settings=settings,
-        sys_path=paths,
+        sys_path=absolute(sys.path if sys_path is None else sys_path),
         is_driver=is_driver,
         starter_pid=os.getpid() if is_driver else 0,
         namespace=namespace,
     )
     if join is not None:
         start.head, start.cluster, start.session_path = join.node, join.cluster, join.sockets
-    text = "\0".join(paths).encode() + b"\n" + msgspec.json.encode(start)
+        if join.host:
+            start.head_place = NodePlace(join.node, 0, join.host, join.port)
+    if membership is not None:
+        start.cluster, start.node = membership.cluster, membership.node
+        start.credentials = membership.credentials
+    return launch(start)
+
+
+def absolute(paths: list[str]) -> list[str]:
+    """An import path that means the same in another folder."""
+    return [os.path.abspath(path) for path in paths]
+
+
+def launch(start: NodeStart) -> Launch:
+    """Exec a node process that begins as it is told."""
+    text = _start_text(start)
     ours, theirs = socket.socketpair()
     stderr_fd = os.memfd_create("freehold-node-stderr", os.MFD_CLOEXEC)
     try:
@@ -183,6 +228,7 @@ def start_node(
     join: NodeProcess | None = None,
     sys_path: list[str] | None = None,
     namespace: str = "",
+    membership: Membership | None = None,
 ) -> NodeProcess:
     """`launch_node` and wait until the node can be attached to.
 
@@ -191,26 +237,67 @@ def start_node(
         SettingsError: the machine refuses what the settings say.
     """
     launch = launch_node(
-        settings, is_driver=is_driver, join=join, sys_path=sys_path, namespace=namespace
+        settings,
+        is_driver=is_driver,
+        join=join,
+        sys_path=sys_path,
+        namespace=namespace,
+        membership=membership,
     )
     return launch.wait()
 
 
+def become_node(start: NodeStart) -> NoReturn:
+    """Exec a node process in the place of this one: as a container's first process, for example."""
+    stdin_fd = _start_file(_start_text(start))
+    channel = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(stdin_fd, 0)
+    os.dup2(channel, 3)
+    sys.stdout.flush()
+    os.execve(sys.executable, _arguments(), _child_environment())
+
+
+def _start_text(start: NodeStart) -> bytes:
+    return "\0".join(start.sys_path).encode() + b"\n" + msgspec.json.encode(start)
+
+
+def _start_file(text: bytes) -> int:
+    fd = os.memfd_create("freehold-node-start", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(text)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _arguments() -> list[str]:
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return [sys.executable, "-I", "-S", "-c", _CODE, package]
+
+
+def _child_environment() -> dict[str, str]:
+    """Without the token that FREEHOLD_ADDRESS may hold: the node hands its environment on."""
+    variables = resolution.environment()
+    address = variables.get("FREEHOLD_ADDRESS", "")
+    if address.startswith(SCHEME):
+        try:
+            variables["FREEHOLD_ADDRESS"] = parse(address).target
+        except ValueError:
+            del variables["FREEHOLD_ADDRESS"]
+    return variables
+
+
 def _spawn(text: bytes, channel: int, stderr_fd: int) -> int:
-    stdin_fd = os.memfd_create("freehold-node-start", os.MFD_CLOEXEC)
-    os.write(stdin_fd, text)
-    os.lseek(stdin_fd, 0, os.SEEK_SET)
+    stdin_fd = _start_file(text)
     # Sources are moved above the targets, so that no dup2 overwrites one that is still needed.
     sources = [
         fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
         for fd in (stdin_fd, stderr_fd, channel)
     ]
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     try:
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", "-c", _CODE, package],
-            resolution.environment(),
+            _arguments(),
+            _child_environment(),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, sources[0], 0),
                 (os.POSIX_SPAWN_DUP2, sources[1], 1),
@@ -236,8 +323,10 @@ def _await_ready(channel: socket.socket, pid: int, stderr_fd: int) -> NodeReady:
         if not ready.error:
             return ready
         _wait(pid, 5.0)
+        kind, _, reason = ready.error.partition(": ")
+        if kind in _PASSED_ON:
+            raise _PASSED_ON[kind](reason)
         if "ValueError" in ready.error or "PermissionError" in ready.error:
-            reason = ready.error.partition(": ")[2]
             raise SettingsError(setting=resolution.blamed(reason, NodeSettings), reason=reason)
         raise FreeholdSystemError(reason=f"the node process did not start: {ready.error}")
     status = _wait(pid, 5.0)

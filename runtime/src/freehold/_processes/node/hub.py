@@ -22,11 +22,18 @@ Handler = Callable[[Address, Any], None]
 class Hub:
     """The node's identity, its processes and its connections."""
 
-    def __init__(self, reactor: Reactor, node: str, cluster: str, settings: NodeSettings) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        node: str,
+        cluster: str,
+        settings: NodeSettings,
+        incarnation: int = 0,
+    ) -> None:
         self.reactor = reactor
         self.node = node
         self.cluster = cluster
-        self.incarnation = 0
+        self.incarnation = incarnation
         self.settings = settings
         self.address = Address(node, 0, self.incarnation)
         self.processes = ProcessTable(node, self.incarnation)

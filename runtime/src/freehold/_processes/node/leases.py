@@ -11,13 +11,14 @@ from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.machine import LeaseScheduler
 from freehold._io import clock
 from freehold._io.zygote_protocol import WorkerStart
+from freehold._processes.node.environments import Environments
 from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import LocalProcess
-from freehold._processes.node.settings import scheduler_settings
+from freehold._processes.node.settings import node_labels, scheduler_settings
 
 STORE_REPORT_S = 0.25
-"""How often the store's use is reported at the most, while nothing else changes."""
+"""How often the use of store, actors and drivers is reported, while nothing else changes."""
 
 
 class LeaseDesk:
@@ -35,13 +36,23 @@ class LeaseDesk:
         self._store_use = store_use
         self.pool: WorkerPool
         """Set by the service; it tells this desk of workers in turn."""
+        self.environments: Environments
+        """Set by the service, too."""
         self.total = total
         self.scheduler = LeaseScheduler(
-            hub.node, total, scheduler_settings(hub.settings), incarnation=hub.incarnation
+            hub.node,
+            total,
+            scheduler_settings(hub.settings),
+            incarnation=hub.incarnation,
+            labels=node_labels(hub.settings, hub.node),
         )
         self._alarm = clock.MachineAlarm(hub.reactor, lambda: self.handle(ev.DeadlineReached()))
         self._told = m.NodeReported(hub.node, dict(total), {})
+        self._scheduled = ev.ReportNode(dict(total), {}, is_idle=True)
+        """The scheduler's part of the last report."""
         self._is_telling = False
+        self._actors: dict[tuple[bytes, int], Address] = {}
+        """Placements that have started, and where."""
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
         self._doers: dict[type, Any] = {
@@ -83,6 +94,7 @@ class LeaseDesk:
     # ---- messages --------------------------------------------------------------------------------
 
     def _on_demand(self, source: Address, message: m.LeaseDemand) -> None:
+        self.environments.want(message.env, source.node)
         self.handle(
             ev.DemandChanged(
                 source,
@@ -92,6 +104,8 @@ class LeaseDesk:
                 message.wanted,
                 message.backlog,
                 message.spilled,
+                message.where,
+                message.is_near,
             )
         )
 
@@ -107,11 +121,14 @@ class LeaseDesk:
             self.handle(ev.OwningChanged(source.process, message.is_owning))
 
     def _on_explain(self, source: Address, message: m.Explain) -> None:
-        lines = self.scheduler.explain(message.shape)
+        lines = self.scheduler.explain(message.shape, message.where)
         self._hub.send(source, m.Explained(message.request, lines))
 
     def _on_actor_started(self, source: Address, message: m.ActorStarted) -> None:
         self._specs.pop((message.actor, message.restart), None)
+        if not message.error:
+            self._actors[message.actor, message.restart] = message.address
+            self.state_changed()
         self._hub.to_control(message)
 
     def _on_actor_ending(self, source: Address, message: m.ActorEnded) -> None:
@@ -127,7 +144,13 @@ class LeaseDesk:
     def _on_place(self, source: Address, message: m.PlaceActor) -> None:
         spec = message.spec
         self._specs[spec.actor, message.restart] = spec
-        self.handle(ev.ActorPlacementRequested(spec.actor, message.restart, spec.shape, spec.env))
+        if spec.environment is not None:
+            self.environments.prepare(spec.environment, spec.owner.address.node)
+        self.handle(
+            ev.ActorPlacementRequested(
+                spec.actor, message.restart, spec.shape, spec.env, spec.where
+            )
+        )
 
     def _on_unplace(self, source: Address, message: m.UnplaceActor) -> None:
         self._specs.pop((message.actor, message.restart), None)
@@ -233,34 +256,59 @@ class LeaseDesk:
         self._hub.to_control(failed)
 
     def _actor_ended(self, effect: ev.ReportActorEnded) -> None:
+        if self._actors.pop((effect.actor, effect.restart), None) is not None:
+            self.state_changed()
         self._specs.pop((effect.actor, effect.restart), None)
         ended = m.ActorEnded(effect.actor, effect.restart, effect.cause, effect.is_intended)
         self._hub.to_control(ended)
 
     def _report(self, effect: ev.ReportNode) -> None:
+        self._scheduled = effect
+        self._told = self._state()
+        self._hub.to_control(self._told)
+
+    def _state(self) -> m.NodeReported:
+        """What there is to report."""
         use = self._store_use()
-        self._told = m.NodeReported(
+        effect = self._scheduled
+        drivers = len(self._hub.processes.drivers())
+        # Copies of others' objects and empty slabs are nothing that its end would lose.
+        is_idle = effect.is_idle and not drivers and not use.primary_bytes
+        return m.NodeReported(
             self._hub.node,
             effect.available,
             effect.queued,
             use.in_use_bytes,
             use.touched_free_bytes,
             use.pinned_replica_bytes,
+            actors=effect.actors,
+            drivers=drivers,
+            is_idle=is_idle,
+            demand=effect.demand,
         )
-        self._hub.to_control(self._told)
 
-    def store_changed(self) -> None:
-        """The store holds more or less than it did: tell soon, if nothing else is told before."""
+    def last_report(self) -> m.NodeReported:
+        """What was last told, for a control service that has not heard it."""
+        return self._told
+
+    def living_actors(self) -> list[m.LivingActor]:
+        """All placements here, with the address of those that have started."""
+        return [
+            m.LivingActor(actor, restart, self._actors.get((actor, restart)))
+            for actor, restart in self.scheduler.placements
+        ]
+
+    def state_changed(self) -> None:
+        """The store, the actors or the drivers are others: tell soon, if nothing else is told
+        before."""
         if not self._is_telling:
             self._is_telling = True
-            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_store)
+            self._hub.reactor.call_later(STORE_REPORT_S, self._tell_state)
 
-    def _tell_store(self) -> None:
+    def _tell_state(self) -> None:
         self._is_telling = False
-        told, use = self._told, self._store_use()
-        old = (told.store_bytes, told.store_touched_free_bytes, told.store_pinned_bytes)
-        if old != (use.in_use_bytes, use.touched_free_bytes, use.pinned_replica_bytes):
-            self._report(ev.ReportNode(told.available, told.queued))
+        if self._state() != self._told:
+            self._report(self._scheduled)
 
     def _address(self, number: int) -> Address:
         return Address(self._hub.node, number, self._hub.incarnation)

@@ -44,14 +44,20 @@ class Outputs:
 
     Args:
         send: passes lines on to whoever shows them.
+        driver_of: the driver of the job that an environment is of.
         bytes_per_s: what is passed on at the most.
     """
 
     def __init__(
-        self, reactor: Reactor, send: Callable[[LogLines], None], bytes_per_s: int
+        self,
+        reactor: Reactor,
+        send: Callable[[LogLines], None],
+        driver_of: Callable[[str], Address | None],
+        bytes_per_s: int,
     ) -> None:
         self._reactor = reactor
         self._send = send
+        self._driver_of = driver_of
         self._bytes_per_s = bytes_per_s
         self._budget = float(bytes_per_s)
         self._budget_at = clock.now()
@@ -141,7 +147,12 @@ class Outputs:
         pending = self._pending.get(key)
         if pending is None:
             self._pending[key] = LogLines(
-                process.address, process.pid, process.name, texts, pipe.is_error
+                process.address,
+                process.pid,
+                process.name,
+                texts,
+                pipe.is_error,
+                self._driver_of(process.env),
             )
             self._arm()
         else:

@@ -76,11 +76,18 @@ class WorkerPool:
     def start(self, worker: WorkerStart, env_vars: dict[str, str]) -> None:
         """Fork a worker with variables of its own; its record is there at once."""
         process = self._processes.add(worker.start, worker.env)
+        self._environments.when_ready(
+            worker.env, lambda error: self._start(process, worker, env_vars, error)
+        )
+
+    def _start(
+        self, process: LocalProcess, worker: WorkerStart, env_vars: dict[str, str], error: str
+    ) -> None:
+        if error:
+            self._missing(process, error, True)
+            return
         try:
             client = self._environments.zygote(worker.env, self)
-        except KeyError:
-            self._missing(process, f"runtime environment {worker.env} was never prepared", True)
-            return
         except OSError as error:
             self._missing(process, f"cannot start a zygote: {error}", bool(worker.env))
             return

@@ -10,10 +10,9 @@ import os
 
 from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
-from freehold._io.transport import Connection
+from freehold._io.transport import ANYONE, Connection
 
-ANYONE = 0xFFFF_FFFF
-"""The process number in the Hello of a process that was not given one yet."""
+__all__ = ["ANYONE", "LocalProcess", "ProcessTable"]
 
 
 class LocalProcess:
@@ -97,6 +96,10 @@ class ProcessTable:
     def drivers(self) -> list[LocalProcess]:
         """The drivers that are attached."""
         return [process for process in self.by_number.values() if process.is_driver]
+
+    def environments(self) -> set[str]:
+        """Those that a worker runs in, or is being started in."""
+        return {process.env for process in self.by_start.values()}
 
     def registered(self) -> list[LocalProcess]:
         """All processes that can be spoken to."""

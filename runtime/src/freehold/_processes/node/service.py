@@ -16,9 +16,12 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from freehold._core import messages as m
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address, root_task_id
 from freehold._core.limits import LEASE_S
 from freehold._core.scheduling import events as sched
@@ -34,17 +37,28 @@ from freehold._processes.control.service import ControlService
 from freehold._processes.node.children import Children
 from freehold._processes.node.environments import Environments
 from freehold._processes.node.events_gathering import EventsGathering
+from freehold._processes.node.head import HeadDesk
 from freehold._processes.node.hub import Handler, Hub
 from freehold._processes.node.last_lines import LastLines
 from freehold._processes.node.leases import LeaseDesk
 from freehold._processes.node.links import LocalLink
+from freehold._processes.node.network import NetworkDesk
 from freehold._processes.node.outputs import Outputs
 from freehold._processes.node.pool import WorkerPool
 from freehold._processes.node.processes import ANYONE, LocalProcess
-from freehold._processes.node.settings import arena_bytes, pending_bytes, total_resources
+from freehold._processes.node.settings import (
+    arena_bytes,
+    node_labels,
+    pending_bytes,
+    total_resources,
+)
 from freehold._processes.node.start import NodeStart
 from freehold._processes.node.storage import StoreDesk
 from freehold._processes.node.transfer import Transfer
+
+if TYPE_CHECKING:
+    from freehold._io.health import HealthServer
+    from freehold._processes.node.control_plane import ControlPlane, HeadPlane
 
 END_S = 3.0
 """Seconds the zygotes may take to end the workers before they are killed themselves."""
@@ -61,18 +75,29 @@ class NodeManager:
     """
 
     def __init__(
-        self, start: NodeStart, node: str, cluster: str, session: SessionFolder, spawned: Spawned
+        self,
+        start: NodeStart,
+        node: str,
+        cluster: str,
+        session: SessionFolder,
+        spawned: Spawned,
+        plane: ControlPlane | None = None,
     ) -> None:
         self.start = start
         self.session = session
-        self.is_first = not start.head
-        self.head = start.head or node
+        self.plane = plane
+        self.health: HealthServer | None = None
+        self.is_first = start.is_first
+        self.head = start.head or (node if self.is_first else "")
+        """The node that the control service lives on; "" until a network's has told."""
         self.reactor = Reactor()
         settings = start.settings
-        self.hub = Hub(self.reactor, node, cluster, settings)
+        incarnation = plane.incarnation if plane is not None else 0
+        self.hub = Hub(self.reactor, node, cluster, settings, incarnation)
         self.hub.peers = Peers(
             self.reactor, cluster, session.socket_path, self._receive, self._closed
         )
+        self.network = NetworkDesk(self.hub, start)
         self.total = total_resources(settings)
         self.pending_bytes = pending_bytes(settings)
         self.arena = Arena.create(arena_bytes(settings))
@@ -80,22 +105,30 @@ class NodeManager:
         """What all other processes get: who only reads cannot write by mistake."""
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
+        self.is_fenced = False
         self.on_joined: Callable[[], None] | None = None
         """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
+        self.dead_nodes = DeadOwners()
+        """Declared dead, each by its last incarnation that was: refused here and by processes."""
+        self.hub.peers.is_fenced = self.dead_nodes.__contains__
+        """It ended because it was cut off or declared dead: it is to be started anew."""
         self._build(spawned)
 
     def _build(self, spawned: Spawned) -> None:
         hub, settings = self.hub, self.start.settings
-        remove_path = self.session.path if self.is_first else self.session.node_path
+        owns_folder = self.is_first and self.plane is None
+        remove_path = self.session.path if owns_folder else self.session.node_path
         self.environments = Environments(
-            self.reactor,
-            settings,
+            hub,
             self.start.sys_path,
+            self.session.path,
             remove_path,
             (self._lifeline[0], self._reading_fd),
         )
-        self.outputs = Outputs(self.reactor, self._send_lines, settings.log_bytes_per_s)
+        self.outputs = Outputs(
+            self.reactor, self._send_lines, self.environments.driver_of, settings.log_bytes_per_s
+        )
         template = WorkerStart(
             0,
             hub.cluster,
@@ -111,15 +144,23 @@ class NodeManager:
         self.leases = LeaseDesk(hub, self.total, template, self.store.use)
         self.transfer = Transfer(hub, self.arena, self.store)
         self.store.puller = self.transfer
-        self.store.on_change = self.leases.store_changed
+        self.store.on_change = self.leases.state_changed
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
+        self.leases.environments = self.environments
         self.gathering = EventsGathering(hub, self._other_nodes)
         self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
+        self.head_desk = HeadDesk(hub, self._incarnation_of, self._standing, self.fenced)
+        """Does nothing until somebody connects it to a head on another machine."""
         self.children = Children(self.reactor, self.pool.reaped)
         self.control: ControlService | None = None
         if self.is_first:
-            self.control = ControlService(self.reactor, hub.node)
+            plane = self.plane
+            self.control = (
+                cast("HeadPlane", plane).serve(self.reactor, hub.node)
+                if plane is not None
+                else ControlService(self.reactor, hub.node)
+            )
             to_control = LocalLink(self.reactor, self._at_control)
             hub.to_control = to_control.send
         else:
@@ -130,7 +171,8 @@ class NodeManager:
             **self.transfer.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
-            m.PrepareEnv: self._on_prepare_env,
+            **self.environments.handlers(),
+            **self.head_desk.handlers(),
             m.LogLines: self._on_log_lines,
             m.ExitProcess: self._on_leaving,
             m.ShutDown: self._on_shut_down,
@@ -138,6 +180,7 @@ class NodeManager:
             m.ToProcess: self._on_to_process,
             m.ProcessDied: self._on_process_died,
             m.NodeDied: self._on_node_died,
+            m.DeadNodes: self._on_dead_nodes,
         }
         for kind in _CONTROL_REQUESTS:
             self._handlers[kind] = self._pass_on
@@ -148,11 +191,17 @@ class NodeManager:
     def begin(self) -> None:
         """Listen, join the cluster, start the first workers."""
         self.hub.peers.listen(self.hub.address)
-        joined = m.NodeJoined(self._info())
-        if self.control is not None:
-            to_node = LocalLink(self.reactor, self._from_control)
-            self.control.join(joined, to_node.send)
+        if self.plane is not None:
+            self.network.open(self.plane.host, self.plane.peer_credentials())
         else:
+            self.network.open(self.start.settings.host, self.start.credentials)
+        joined = m.NodeJoined(self._info())
+        if self.plane is not None:
+            self.plane.begin(self, joined)  # its port first: a head that has none ends at once
+        if self.control is not None:
+            to_node = LocalLink(self.reactor, self.from_control)
+            self.control.join(joined, to_node.send)
+        elif self.plane is None:
             self.hub.peers.connect(Address(self.head, 0)).send(joined)
         self._view[self.hub.node] = joined.info
         self.leases.handle(sched.NodeStarted())
@@ -166,6 +215,16 @@ class NodeManager:
         self._end_reason = self._end_reason or reason
         self.reactor.stop()
 
+    def terminate(self) -> None:
+        """It was asked to end in an orderly way: by SIGTERM, or ^C at its own terminal."""
+        self.end("it was asked to end (SIGTERM)")
+
+    def fenced(self, reason: str) -> None:
+        """It is cut off, or was declared dead: what runs here is about to run elsewhere."""
+        self.is_fenced = True
+        self.pool.kill_all()
+        self.end(f"it was fenced: {reason}")
+
     def close(self) -> str:
         """Kill the workers, let the zygotes end, delete the folder; why the node ended."""
         told = m.ShutDown(self._end_reason)
@@ -176,8 +235,13 @@ class NodeManager:
         pids = self.environments.dismiss_all()
         deadline = time.monotonic() + END_S
         self.children.wait_for(pids, deadline)
+        if self.plane is not None:
+            self.plane.close(self._end_reason)
+        if self.health is not None:
+            self.health.close()
         if self.control is not None:
             self.control.close()
+        self.network.close()
         self.hub.peers.close()
         self.session.remove(is_first=self.is_first)
         return self._end_reason
@@ -189,11 +253,34 @@ class NodeManager:
             self.total,
             dict(self.total),
             is_head=self.is_first,
-            socket_dir=self.session.path,
+            socket_dir=self.session.path if self.plane is None else "",
             pid=os.getpid(),
             hostname=os.uname().nodename,
             store_total_bytes=self.arena.size_bytes,
+            host=self.network.place.host,
+            port=self.network.place.port,
+            name=self.start.settings.node_name or os.uname().nodename,
+            labels=node_labels(self.start.settings, self.hub.node),
         )
+
+    def _standing(self) -> list[m.Message]:
+        """This node as it is now, for a control service that knows nothing of it."""
+        processes = self.hub.processes
+        report = self.leases.last_report()
+        info = msgspec.structs.replace(
+            self._info(), available=report.available, queued=report.queued
+        )
+        joined = m.NodeJoined(
+            info,
+            self.leases.living_actors(),
+            [process.number for process in processes.registered()],
+            [process.number for process in processes.drivers()],
+        )
+        return [joined, report]
+
+    def _incarnation_of(self, node: str) -> int:
+        info = self._view.get(node)
+        return info.incarnation if info is not None else 0
 
     # ---- connections -----------------------------------------------------------------------------
 
@@ -246,9 +333,13 @@ class NodeManager:
             self.reactor.register(process.pidfd, lambda _events: self._driver_gone(process))
         self.store.handle(store.ProcessJoined(process.number))
         connection.send_with(self._registered(process), [self._reading_fd])
+        self.hub.to_control(m.DriverAttached(process.address, message.job, message.attempt))
+        self.leases.state_changed()
 
     def _registered(self, process: LocalProcess) -> m.Registered:
-        root = root_task_id(self.hub.cluster, process.number) if process.is_driver else b""
+        address = process.address
+        name = f"{address.node}/{address.incarnation}/{address.process}"
+        root = root_task_id(self.hub.cluster, name) if process.is_driver else b""
         return m.Registered(
             process.address,
             self.hub.cluster,
@@ -262,6 +353,8 @@ class NodeManager:
             self.total,
             root,
             list(self._view.values()),
+            self.network.start(),
+            self.dead_nodes.dead_nodes(),
         )
 
     def _closed(self, connection: Connection, reason: str) -> None:
@@ -278,8 +371,8 @@ class NodeManager:
             self.transfer.node_lost(peer.node, f"the connection to node {peer.node[:8]} ended")
             if self.control is not None:
                 self.control.disconnected(peer.node)
-            elif peer.node == self.head:
-                self.end("the cluster's first node ended")
+            elif peer.node == self.head and self.plane is None:
+                self.end(f"the cluster's first node ended ({reason or 'its connection closed'})")
         elif process is None:
             # An owner of another node. If it has ended that is told; if only the connection broke
             # it may come back, and its leases wait for it as long as this.
@@ -304,6 +397,7 @@ class NodeManager:
             self.end("its driver ended")
             return
         self._process_ended(process, m.ExitCause(reason="the driver ended"))
+        self.leases.state_changed()
 
     def worker_registered(self, process: LocalProcess) -> None:
         """See `PoolListener`."""
@@ -339,12 +433,25 @@ class NodeManager:
         self.leases.handle(sched.OwnerGone(message.address))
         self.hub.broadcast(message)
         self.store.handle(store.OwnerDied(message.address))
+        self.environments.job_ended(message.address)
+        self.environments.dismiss_unused(self.hub.processes.environments())
+
+    def _on_dead_nodes(self, source: Address, message: m.DeadNodes) -> None:
+        """Who died before this node joined, or while it could not be told."""
+        for dead in message.nodes:
+            if Address(dead.node, 0, dead.incarnation) not in self.dead_nodes:
+                self._on_node_died(source, m.NodeDied(dead.node, dead.incarnation, dead.reason))
 
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
-        self._view.pop(message.node, None)
+        self.dead_nodes.add_node(message.node, message.incarnation)
+        if self._incarnation_of(message.node) <= message.incarnation:
+            self._view.pop(message.node, None)
+        self.network.node_died(message)
+        self.head_desk.peers_changed(self._other_nodes())
         self.hub.broadcast(message)
         self.last_lines.node_lost(message.node)
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
+        self.environments.packages.node_lost(message.node, f"it died: {message.reason}")
         self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
 
@@ -364,6 +471,8 @@ class NodeManager:
     # ---- the control service ---------------------------------------------------------------------
 
     def _pass_on(self, source: Address, message: Any) -> None:
+        if isinstance(message, m.RegisterActor) and message.spec.env:
+            message.spec.environment = self.environments.get(message.spec.env)
         self.hub.to_control(m.FromProcess(source, message))
 
     def _send_to_head(self, message: m.Message) -> None:
@@ -373,7 +482,8 @@ class NodeManager:
         assert self.control is not None
         self.control.handle(self.hub.node, message)
 
-    def _from_control(self, message: m.Message) -> None:
+    def from_control(self, message: m.Message) -> None:
+        """The control service said something."""
         self._handlers[type(message)](Address(self.head, 0), message)
 
     def _from_node(self, connection: Connection, source: Address, message: m.Message) -> None:
@@ -381,8 +491,6 @@ class NodeManager:
         assert self.control is not None
         if isinstance(message, m.NodeJoined):
             self.control.join(message, connection.send)
-            for env in self.environments.known():
-                connection.send(env)
         else:
             self.control.handle(source.node, message)
 
@@ -396,23 +504,33 @@ class NodeManager:
         for info in message.nodes:
             if info.is_alive:
                 self._view[info.node] = info
+        if message.groups is not None:
+<<<<<<< HEAD
+            self.leases.handle(sched.GroupsChanged(message.groups))
+        self.network.learn(message.nodes)
+=======
+            self.groups = message.groups
+        self.head_desk.joined()
+>>>>>>> members
+        self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
 
     def _other_nodes(self) -> list[str]:
         return [node for node in self._view if node != self.hub.node]
 
-    # ---- environments and output -----------------------------------------------------------------
-
-    def _on_prepare_env(self, source: Address, message: m.PrepareEnv) -> None:
-        if self.environments.prepare(message) and source.node == self.hub.node:
-            for node in self._other_nodes():
-                self.hub.send(Address(node, 0), message)
+    # ---- output ----------------------------------------------------------------------------------
 
     def _on_log_lines(self, source: Address, message: m.LogLines) -> None:
         self._send_lines(message)
 
     def _send_lines(self, lines: m.LogLines) -> None:
         if not self.start.settings.log_to_driver:
+            return
+        driver = lines.driver
+        if driver is not None:
+            self.hub.send(
+                driver if driver.node == self.hub.node else Address(driver.node, 0), lines
+            )
             return
         if not self.is_first:
             self._send_to_head(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 
 import msgspec
 
@@ -11,11 +12,13 @@ from freehold._core.limits import LINEAGE_BYTES
 from freehold._core.resources import CPU, GPU, MEMORY, to_units
 from freehold._core.scheduling.events import SchedulerSettings
 from freehold._core.store.events import StoreSettings
+from freehold._core.where import NODE_ID_LABEL, NODE_NAME_LABEL
 from freehold._processes.node.memory import MemoryReader
 
 _ARENA_SHARE = 0.3
 _MIN_ARENA_BYTES = 1 << 20
 _MOST_WORKERS = 10_000
+_CLUSTER = r"[0-9a-f]{12}"
 _CPU_QUOTAS = ("/sys/fs/cgroup/cpu.max",)
 
 
@@ -34,12 +37,70 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     resources: dict[str, float] = {}
     """Amounts of custom resources by name, down to fractions of 0.0001."""
 
+    labels: dict[str, str] = {}
+    """Labels of the node by name, for `label_selector`: a zone, a kind of machine."""
+
+    node_name: str = ""
+    """What people call the node; by default the machine's name. On Kubernetes the pod's."""
+
     object_store_memory: int | None = None
     """Bytes of the object store; by default 30 % of RAM or of the cgroup's limit, as tasks need
     the rest."""
 
+    tls: bool = True
+    """Whether nodes speak TLS to each other. Without it nobody is heard who lacks the cluster's
+    secret, but whoever is on the way may read and change what is said: for networks that are
+    trusted, and to measure what TLS costs."""
+
     dir: str = ""
     """Folder for the sockets of running clusters; by default $XDG_RUNTIME_DIR or /tmp."""
+
+    address: str = ""
+    """The cluster to join: HOST:PORT of its head, the join string that the head printed, or `auto`
+    for the node that runs on this machine. By default every driver starts a cluster of its own."""
+
+    host: str = ""
+    """Name or address under which other machines reach this node; by default that of the interface
+    that leads outside. A loopback address is listened on alone, else all interfaces are."""
+
+    control_port: int = 7400
+    """Port of the control service, on the head alone; 0 for any."""
+
+    peer_port: int = 0
+    """Port where other machines' processes reach those of this node, one for all of them; 0 for
+    any. `freehold start` takes 7401 if it is free."""
+
+    health_port: int = 0
+    """Port for /healthz, /readyz and /metrics; 0: none. `freehold start` takes 7402 if it is
+    free."""
+
+    job: str = ""
+    """What the job of a driver is called that attaches to a cluster with others; by default a name
+    of its own. `freehold job run` sets it."""
+
+    job_attempt: int = 0
+    """Which run of that job this is, if it is one that may be run again."""
+
+    join_timeout_s: float = 60.0
+    """Seconds a node tries to reach a head that is away when it starts: heads are started with
+    their nodes, and take as long as an image is pulled."""
+
+    cluster: str = ""
+    """The cluster's id, 12 hex digits; by default the head makes one, kept in `state_dir`."""
+
+    cluster_name: str = ""
+    """What people call the cluster: shown with its metrics."""
+
+    state_dir: str = ""
+    """The head's folder for what must survive it; by default $XDG_STATE_HOME/freehold or
+    ~/.local/state/freehold."""
+
+    auth_dir: str = ""
+    """Folder with `token` and `ca.crt`, as Kubernetes mounts them; by default the head makes them
+    in `state_dir`, and others have the join string."""
+
+    ca_dir: str = ""
+    """Folder with the CA's `ca.crt` and `ca.key`, for the head alone; by default in `state_dir`."""
 
     full_timeout_s: float = 30.0
     """Seconds a producer waits for room while nothing at all is freed, before it gets an error."""
@@ -109,7 +170,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ValueError(f"resources has a wrong amount: {error}") from None
         if self.object_store_memory is not None:
             self._check_store(self.object_store_memory)
-        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s"):
+        for name in ("full_timeout_s", "idle_worker_s", "replica_keep_s", "join_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)} but must be above 0 s")
         for name in ("touched_free_bytes", "log_bytes_per_s", "lineage_bytes", "pending_bytes"):
@@ -125,6 +186,18 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 )
         if ":" not in self.worker:
             raise ValueError("worker must be module:function")
+        self._check_network()
+
+    def _check_network(self) -> None:
+        for name in ("control_port", "peer_port", "health_port"):
+            port = getattr(self, name)
+            if not 0 <= port < 1 << 16:
+                raise ValueError(f"{name} is {port} but must be 0 to 65535")
+        if self.cluster and not re.fullmatch(_CLUSTER, self.cluster):
+            raise ValueError(f"cluster is {self.cluster!r} but must be 12 hex digits")
+        for key in self.labels:
+            if not key:
+                raise ValueError("labels has an empty key")
 
     def _check_store(self, size_bytes: int) -> None:
         if size_bytes < _MIN_ARENA_BYTES:
@@ -163,6 +236,12 @@ def total_resources(settings: NodeSettings) -> dict[str, int]:
     return {name: to_units(name, amount) for name, amount in sorted(amounts.items()) if amount}
 
 
+def node_labels(settings: NodeSettings, node: str) -> dict[str, str]:
+    """The node's labels: those it has by itself, and the user's."""
+    own = {NODE_ID_LABEL: node, NODE_NAME_LABEL: settings.node_name or os.uname().nodename}
+    return {**own, **settings.labels}
+
+
 def scheduler_settings(settings: NodeSettings) -> SchedulerSettings:
     """The lease scheduler's part."""
     return SchedulerSettings(
@@ -187,6 +266,14 @@ def store_settings(settings: NodeSettings) -> StoreSettings:
 def session_base(settings: NodeSettings) -> str:
     """The folder that the session root is in."""
     return settings.dir or os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
+
+
+def state_folder(settings: NodeSettings) -> str:
+    """The folder for what must survive the head."""
+    if settings.state_dir:
+        return os.path.abspath(settings.state_dir)
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(base, "freehold")
 
 
 def usable_cpus() -> int:

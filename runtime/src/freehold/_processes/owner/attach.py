@@ -10,15 +10,12 @@ from freehold._core import messages as m
 from freehold._core.ids import Address
 from freehold._io import frames
 from freehold._io.shm import Arena
-from freehold._io.transport import connect_socket
+from freehold._io.transport import ANYONE, connect_socket
 from freehold._processes.owner.cluster import ClusterCore
 from freehold._processes.owner.context import Context
 from freehold.errors import ClusterDiedError
 
 CoreType = TypeVar("CoreType", bound=ClusterCore)
-
-_ANYONE = 0xFFFF_FFFF
-"""The process number in the Hello of a process that has none yet."""
 
 
 def attach(
@@ -37,7 +34,7 @@ def attach(
         ClusterDiedError: the node manager is not there or refused.
     """
     sock = connect_socket(socket_path(node_manager))
-    hello = m.Hello(cluster, Address(node_manager.node, _ANYONE), node_manager, m.PROTOCOL)
+    hello = m.Hello(cluster, Address(node_manager.node, ANYONE), node_manager, m.PROTOCOL)
     sock.sendall(frames.encode([hello, register]))
     descriptors: list[int] = []
     registered, rest = _read_answer(sock, descriptors)
@@ -47,8 +44,10 @@ def attach(
     core = core_type(registered.address, cluster, socket_path, arena, root)
     settings = registered.settings
     core.limit(int(settings["lineage_bytes"]), int(settings["pending_bytes"]))
+    core.note_dead(registered.dead)
     with core.reactor.lock:
         core.peers.listen(registered.address)
+        core.join_network(registered.network)
         core.peers.adopt(sock, node_manager, rest)
     return core, registered
 
@@ -60,7 +59,7 @@ def report(core: ClusterCore, register: m.Register) -> None:
     with core.reactor.lock:
         core.peers.listen(address)
         sock = connect_socket(core.peers.socket_path(node_manager))
-        hello = m.Hello(core.cluster, Address(address.node, _ANYONE), node_manager, m.PROTOCOL)
+        hello = m.Hello(core.cluster, Address(address.node, ANYONE), node_manager, m.PROTOCOL)
         sock.sendall(frames.encode([hello, register]))
         core.peers.adopt(sock, node_manager)
 

@@ -16,10 +16,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from freehold._core import messages as m
+from freehold._core.dead_owners import DeadOwners
 from freehold._core.ids import Address
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import LOST, PENDING, Row
+from freehold._io.network import Network
 from freehold._io.reactor import Reactor, Timer, Waiter
 from freehold._io.references import reduce_reference
 from freehold._io.shm import Arena
@@ -71,6 +73,10 @@ class CoreBase:
         self.owner.actors.error_of = actor_cause
         self.peers = Peers(self.reactor, cluster, socket_path, self._on_messages, self._on_closed)
         self.peers.on_dropped = self._on_dropped
+        self.peers.on_stranger_handed = self._hear_node
+        self.peers.is_needed = self.is_tied_to
+        self.dead_nodes = DeadOwners()
+        self.peers.is_fenced = self.dead_nodes.__contains__
         self.cluster = cluster
         self.pid = os.getpid()
         self.node_id = address.node
@@ -131,7 +137,11 @@ class CoreBase:
             m.LeaseRevoked: self._on_lease_revoked,
             m.ReturnIdle: lambda source, message, now: owner.leasing.on_return_idle(message, now),
             m.ProcessDied: self._on_process_died,
-            m.NodeDied: lambda s, msg, now: owner.on_node_died(msg.node, msg.reason, now),
+            m.NodeDied: self._on_node_died,
+            m.PlacesChanged: self._on_places_changed,
+            m.CredentialsChanged: lambda s, message, now: self._network().identity.change(
+                message.credentials
+            ),
             m.ActorState: self._on_actor_state,
             m.AskViews: lambda source, message, now: self.storage.on_ask_views(message),
             m.EnvFailed: owner.leasing.on_env_failed,
@@ -209,6 +219,11 @@ class CoreBase:
         finally:
             self.carry_out()
 
+    def note_dead(self, nodes: list[tuple[str, int]]) -> None:
+        """Nodes that were declared dead before this process was there: they are refused."""
+        for node, incarnation in nodes:
+            self.dead_nodes.add_node(node, incarnation)
+
     def _on_tick(self) -> None:
         table = self.owner.table
         if table.drops or self.storage._ended_views:
@@ -259,6 +274,34 @@ class CoreBase:
         if connection is not None:
             connection.read_to_end()
         self.owner.leasing.on_lease_revoked(message, now)
+
+    def _on_node_died(self, source: Address, message: m.NodeDied, now: float) -> None:
+        self.dead_nodes.add_node(message.node, message.incarnation)
+        self.peers.node_died(message.node, message.incarnation)
+        self.owner.on_node_died(message.node, message.reason, now)
+
+    def is_tied_to(self, peer: Address) -> bool:
+        """Whether something hangs on the connection to a peer though nothing is said on it."""
+        return self.owner.is_tied_to(peer)
+
+    def join_network(self, start: m.NetworkStart | None) -> None:
+        """There are other machines in the cluster. Under the lock."""
+        if start is not None:
+            self.peers.network = Network(self.reactor, self.cluster, self.node_id, start)
+
+    def _on_places_changed(self, source: Address, message: m.PlacesChanged, now: float) -> None:
+        self._network().learn(message.places)
+
+    def _network(self) -> Network:
+        network = self.peers.network
+        assert network is not None, "the node manager speaks of a network it never told of"
+        return network
+
+    def _hear_node(self) -> None:
+        """A stranger was handed over before the word of the network was read: it is there."""
+        connection = self.peers.get(self.owner.outbox.node_manager)
+        if connection is not None:
+            connection.read_arrived()
 
     def _on_actor_state(self, source: Address, message: m.ActorState, now: float) -> None:
         # What the actor answered before it ended may still be in its socket: that counts first.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
 from freehold._core import messages as m
 from freehold._core.ids import ACTOR_HANDLE_INDEX, child_task_id, object_id
 from freehold._core.interface import ActorRequest, TaskOptions
@@ -31,6 +33,17 @@ class ClusterCore(OwnerCore):
     job_id = ""
     session_dir = ""
     """The cluster's folder on this machine."""
+    job = m.Environment("", {})
+    """What all environments of this process's job have in common."""
+
+    def be_of(self, environment: m.Environment) -> None:
+        """Be part of the job that an environment is of."""
+        if environment.job:
+            self.job = msgspec.structs.replace(
+                environment, env="", env_vars={}, working_dir="", package=""
+            )
+            self.job_id = environment.job
+            self.namespace = environment.namespace
 
     # ---- actors ------------------------------------------------------------------------------
 
@@ -60,6 +73,7 @@ class ClusterCore(OwnerCore):
                 request.env,
                 blob,
                 request.get_if_exists,
+                request.where,
             )
             self.owner.actors.create(row, request.options, spec, given, number)
             self.carry_out()
@@ -198,10 +212,10 @@ class ClusterCore(OwnerCore):
         """See `Core.explain`."""
         self._check_known((ref,))
         with self.reactor.lock:
-            lines, shape = explain_here(self.owner, ref)
-        if shape is not None:
-            wanted = shape
-            answer: m.Explained = self.requests.ask(lambda number: m.Explain(number, wanted))
+            lines, wanted = explain_here(self.owner, ref)
+        if wanted is not None:
+            shape, where = wanted
+            answer: m.Explained = self.requests.ask(lambda key: m.Explain(key, shape, where))
             lines += answer.lines
         return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Runtime environments as their users name them: by the hash of what they are.
 
 The description is left in the cluster's folder, so that a worker of the environment can tell its
-own tasks what they inherit.
+own tasks what they inherit; other nodes ask this one for it when they are to run something in it.
 """
 
 from __future__ import annotations
@@ -13,39 +13,29 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from freehold._core import messages as m
+from freehold._io.session import write_environment
 
 if TYPE_CHECKING:
     from freehold._processes.owner.cluster import ClusterCore
 
-_FOLDER = "environments"
-
-
-class Description(msgspec.Struct):
-    """What makes an environment; `working_dir` is a copy whose path has its content's hash."""
-
-    env_vars: dict[str, str]
-    working_dir: str = ""
-
 
 def prepare(core: ClusterCore, env_vars: dict[str, str], working_dir: str) -> str:
-    """Make an environment known to the node; its hash."""
-    description = Description(dict(sorted(env_vars.items())), working_dir)
-    text = msgspec.json.encode(description)
-    env = blake2b(text, digest_size=8).hexdigest()
-    folder = os.path.join(core.session_dir, _FOLDER)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    draft = os.path.join(folder, f"{env}.{os.getpid()}")
-    with open(draft, "wb") as file:
-        file.write(text)
-    os.replace(draft, os.path.join(folder, f"{env}.json"))
+    """Make an environment known to the node; its hash.
+
+    Args:
+        working_dir: a copy in the cluster's folder, whose name is its content's hash; or "".
+    """
+    environment = msgspec.structs.replace(
+        core.job,
+        env_vars=dict(sorted(env_vars.items())),
+        working_dir=working_dir,
+        package=os.path.basename(working_dir),
+    )
+    env = blake2b(msgspec.json.encode(environment), digest_size=8).hexdigest()
+    environment = msgspec.structs.replace(environment, env=env)
+    write_environment(core.session_dir, environment)
     with core.reactor.lock:
         core.check_alive()
-        core.owner.outbox.ask_node(m.PrepareEnv(env, description.env_vars, working_dir))
+        core.owner.outbox.ask_node(m.PrepareEnv(environment))
         core.carry_out()
     return env
-
-
-def describe(session_dir: str, env: str) -> Description:
-    """The environment of a hash, from inside it."""
-    with open(os.path.join(session_dir, _FOLDER, f"{env}.json"), "rb") as file:
-        return msgspec.json.decode(file.read(), type=Description)

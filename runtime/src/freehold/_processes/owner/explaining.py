@@ -6,21 +6,24 @@ about is returned with the lines. It deliberately asks nobody and changes nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from freehold._core.ownership.actor_calls import ALIVE, DEAD, ActorLink
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import FAILED, PENDING, READY, Task
 from freehold._core.resources import Shape
+from freehold._core.where import Where
 
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
 
+Wanted: TypeAlias = tuple[Shape, Where | None]
+
 _STATES = {READY: "ready", FAILED: "failed"}
 
 
-def explain_here(owner: Owner, ref: ObjectRef[Any]) -> tuple[list[str], Shape | None]:
-    """What is known here, and the shape that no node has given room to yet; under the lock."""
+def explain_here(owner: Owner, ref: ObjectRef[Any]) -> tuple[list[str], Wanted | None]:
+    """What is known here, and what no node has given room to yet; under the lock."""
     row = ref._row
     lines = [f"object {ref.hex()} is {_STATES.get(row.state, 'pending')}"]
     if row.state != PENDING:
@@ -45,11 +48,10 @@ def explain_here(owner: Owner, ref: ObjectRef[Any]) -> tuple[list[str], Shape | 
         return lines, None
     in_line = len(task.queue.pending)
     lines.append(f"its task {task.name} waits for a lease with {in_line} in line")
-    shape: Shape = task.queue.shape
-    return lines, shape
+    return lines, (task.queue.shape, task.queue.where)
 
 
-def _explain_call(task: Task, link: ActorLink, lines: list[str]) -> tuple[list[str], Shape | None]:
+def _explain_call(task: Task, link: ActorLink, lines: list[str]) -> tuple[list[str], Wanted | None]:
     """The same for a call of an actor."""
     info = link.info
     who = f"actor {link.actor.hex()}"
@@ -68,8 +70,7 @@ def _explain_call(task: Task, link: ActorLink, lines: list[str]) -> tuple[list[s
         return lines, None
     reason = f": {info.reason}" if info is not None and info.reason else ""
     lines.append(f"its {who} is {link.state}{reason}")
-    shape = info.shape if info is not None else ()
-    return lines, shape
+    return lines, ((info.shape, info.where) if info is not None else ((), None))
 
 
 def _place(task: Task, link: ActorLink) -> str:

@@ -75,6 +75,10 @@ class WorkerCore(ClusterCore):
             self.owner.outbox.ask_node(m.OwningChanged(self._is_owning), is_urgent=False)
             self.carry_out()
 
+    def is_tied_to(self, peer: Address) -> bool:
+        """See `CoreBase.is_tied_to`; besides, who waits for the answer of what runs here."""
+        return super().is_tied_to(peer) or any(source == peer for source, _key in self.running)
+
     def exit_actor(self) -> None:
         """See `Core.exit_actor`."""
         context = self.current.get()
@@ -150,7 +154,7 @@ class WorkerService:
 
     def _register_handlers(self) -> None:
         handlers = self.core.handlers
-        handlers[m.Registered] = lambda _source, _message, _now: None
+        handlers[m.Registered] = self._on_registered
         handlers[m.Run] = self._on_run
         handlers[m.Call] = self._on_run
         handlers[m.DefineFunction] = self._on_define
@@ -160,6 +164,10 @@ class WorkerService:
         handlers[m.CreateActor] = self._on_create_actor
         handlers[m.ExitProcess] = self._on_exit
         handlers[m.TaskEventsWanted] = self._on_events_wanted
+
+    def _on_registered(self, source: Address, message: m.Registered, now: float) -> None:
+        self.core.join_network(message.network)
+        self.core.note_dead(message.dead)
 
     def run(self) -> None:
         """Serve until told to end."""

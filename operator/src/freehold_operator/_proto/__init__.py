@@ -1,0 +1,1 @@
+"""Generated from runtime/proto by `make proto`; never edited."""

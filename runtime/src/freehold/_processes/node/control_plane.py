@@ -1,0 +1,360 @@
+"""What a node has beside the rest when its cluster spans machines: a server, or a link to it.
+
+Place in the flow: `run` prepares it before the `NodeManager` is made (a node that joins must know
+its cluster and incarnation first) and hands it over; the node manager begins and ends it. It is
+imported only then: a cluster of one machine has neither grpc nor cryptography.
+
+Both kinds have `credentials`, which are what this node shows to others now.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Protocol
+
+from freehold._core import messages as m
+from freehold._core.limits import RECONNECT_FIRST_S, RECONNECT_MOST_S
+from freehold._io import certificates, hosts
+from freehold._io.credentials import Credentials
+from freehold._io.join_string import ControlAddress
+from freehold._io.reactor import Reactor
+from freehold._io.rpc.calls import ControlCalls, Enrolled, Trust, probe
+from freehold._io.rpc.link import ControlLink
+from freehold._io.rpc.runtime import Loop, Mailbox
+from freehold._io.rpc.server import ControlServer
+from freehold._io.rpc.streams import NodeStreams
+from freehold._io.state_db import StateDb
+from freehold._processes.control.desk import ControlDesk
+from freehold._processes.control.secrets import ClusterSecrets, TokenFiles, read_file
+from freehold._processes.control.service import ControlService
+from freehold._processes.node.settings import NodeSettings, state_folder
+from freehold._processes.node.start import NodeStart
+from freehold.errors import ClusterUnreachableError
+
+if TYPE_CHECKING:
+    from freehold._processes.node.service import NodeManager
+
+
+class ControlPlane(Protocol):
+    """A head's or another node's part in the control plane."""
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's id."""
+
+    @property
+    def incarnation(self) -> int:
+        """Of this node, as the control service granted it."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """What this node shows to others of its cluster; renewed while it runs."""
+
+    def peer_credentials(self) -> m.Credentials:
+        """The same as the peer plane has them."""
+
+    @property
+    def host(self) -> str:
+        """This machine's address, as others of the cluster reach it."""
+
+    @property
+    def control(self) -> ControlAddress:
+        """Where the control service is, with what lets others in."""
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The cluster's CA."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the node has a place in its cluster."""
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Calls that were not let in, by kind; of a head."""
+
+    def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
+        """Serve, or join; on the reactor's thread, before it runs."""
+
+    def close(self, reason: str) -> None:
+        """Say that this node ends, and end the thread."""
+
+
+class HeadPlane:
+    """Serves the control plane, in the process that has the control service.
+
+    Raises:
+        OSError, ValueError: the folders or the port cannot be used.
+    """
+
+    def __init__(self, start: NodeStart, node: str) -> None:
+        settings = start.settings
+        self._version = start.version
+        self._secrets = ClusterSecrets(settings)
+        self._settings = settings
+        self.cluster = self._secrets.cluster
+        self.incarnation = 0
+        self._authority = self._secrets.authority
+        self.host = settings.host or hosts.own_host()
+        self._loop = Loop()
+        self._mailbox: Mailbox | None = None
+        self._server: ControlServer | None = None
+        self._streams: NodeStreams | None = None
+        self._credentials = self._authority.enroll_own(node, self.incarnation)
+        self.port = settings.control_port
+
+    @property
+    def credentials(self) -> Credentials:
+        """See `ControlPlane`."""
+        lifetime_s = self._authority.lifetime_s
+        if self._credentials.expires_unix_s - time.time() < lifetime_s / 2:
+            identity = certificates.check_node(
+                self._credentials.certificate_pem, self._authority.ca_pem
+            )
+            self._credentials = self._authority.enroll_own(identity.node, identity.incarnation)
+        return self._credentials
+
+    def peer_credentials(self) -> m.Credentials:
+        """See `ControlPlane`."""
+        return _for_peers(self.credentials, self.control.token)
+
+    @property
+    def control(self) -> ControlAddress:
+        """See `ControlPlane`."""
+        return ControlAddress(
+            host=self.host,
+            port=self.port,
+            token=self._secrets.tokens.current(),
+            ca_sha256=certificates.fingerprint(self._authority.ca_pem),
+        )
+
+    @property
+    def ca_pem(self) -> bytes:
+        """See `ControlPlane`."""
+        return self._authority.ca_pem
+
+    @property
+    def is_ready(self) -> bool:
+        """See `ControlPlane`."""
+        return self._server is not None
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Calls that were not let in, by kind."""
+        return dict(self._server.refusals.by_kind) if self._server is not None else {}
+
+    def serve(self, reactor: Reactor, own_node: str) -> ControlService:
+        """The control service, as it was when an earlier head of the cluster ended.
+
+        Raises:
+            HeadStateError: what that kept cannot be used.
+        """
+        db = StateDb(reactor, state_folder(self._settings))
+        return ControlService(
+            reactor,
+            own_node,
+            db=db,
+            cluster=self.cluster,
+            head_incarnation=self._secrets.starts,
+        )
+
+    def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
+        """See `ControlPlane`."""
+        assert node.control is not None
+        self._mailbox = Mailbox(node.reactor)
+        desk = ControlDesk(node.reactor, node.control)
+        self._streams = desk.streams = NodeStreams(node.reactor, desk, os.urandom(8).hex())
+        server = ControlServer(
+            self._loop,
+            self._mailbox,
+            self._authority,
+            self._secrets.tokens.all,
+            (desk, self._streams, node.hub.node),
+            self._version,
+        )
+        desk.on_change = server.cluster_changed
+        try:
+            bind = hosts.bind_address(self.host)
+            self.port = server.start(bind, self._settings.control_port)
+        except OSError as error:
+            raise ValueError(
+                f"control_port {self._settings.control_port} cannot be listened on "
+                f"({error.strerror}): stop what uses it (freehold stop, if it is a node of yours), "
+                "or give another: --port"
+            ) from None
+        self._server = server
+
+    def close(self, reason: str) -> None:
+        """See `ControlPlane`."""
+        if self._streams is not None:
+            self._streams.close()
+        if self._server is not None:
+            self._server.stop()
+        self._loop.close()
+        if self._mailbox is not None:
+            self._mailbox.close()
+        self._secrets.close()
+
+
+class MemberPlane:
+    """Has a place in another machine's cluster; enrolled when this is made.
+
+    Raises:
+        ClusterUnreachableError: the head was away for `join_timeout_s`.
+        AuthenticationError, JoinRefusedError: it does not take this node.
+    """
+
+    def __init__(self, start: NodeStart, node: str) -> None:
+        assert start.join is not None
+        self._version = start.version
+        self._address = start.join
+        settings = start.settings
+        self._token, self._known_ca = _ways_in(settings, start.join)
+        self._loop = Loop()
+        try:
+            self._trust, enrolled = self._enroll(node, settings.join_timeout_s)
+        except BaseException:
+            self._loop.close()
+            raise
+        self.cluster = enrolled.cluster
+        self.incarnation = enrolled.incarnation
+        self._first_credentials = enrolled.credentials
+        self.host = settings.host or hosts.own_host(start.join.host)
+        self.has_joined = False
+        self._mailbox: Mailbox | None = None
+        self.link: ControlLink | None = None
+
+    def _enroll(self, node: str, timeout_s: float) -> tuple[Trust, Enrolled]:
+        """Find out whom to trust, and have a certificate made; tries until the head is there."""
+        deadline, pause_s, is_told = time.monotonic() + timeout_s, RECONNECT_FIRST_S, False
+        while True:
+            try:
+                trust = probe(self._address, self._known_ca)
+                calls = ControlCalls(self._loop, self._address, trust, self._token())
+                try:
+                    return trust, calls.enroll(node, self._version)
+                finally:
+                    calls.close()
+            except ClusterUnreachableError as error:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+                if not is_told:
+                    is_told = True
+                    print(f"freehold: {error}; trying for {timeout_s:g} s", file=sys.stderr)  # noqa: T201 - the log
+            time.sleep(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(2 * pause_s, RECONNECT_MOST_S)
+
+    @property
+    def credentials(self) -> Credentials:
+        """See `ControlPlane`."""
+        return self.link.credentials if self.link is not None else self._first_credentials
+
+    def peer_credentials(self) -> m.Credentials:
+        """See `ControlPlane`."""
+        return _for_peers(self.credentials, self.control.token)
+
+    @property
+    def control(self) -> ControlAddress:
+        """See `ControlPlane`."""
+        return ControlAddress(
+            host=self._address.host,
+            port=self._address.port,
+            token=self._token(),
+            ca_sha256=certificates.fingerprint(self._trust.ca_pem),
+        )
+
+    @property
+    def ca_pem(self) -> bytes:
+        """See `ControlPlane`."""
+        return self._trust.ca_pem
+
+    @property
+    def is_ready(self) -> bool:
+        """See `ControlPlane`."""
+        return self.link is not None and self.has_joined
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """See `ControlPlane`."""
+        return {}
+
+    def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
+        """See `ControlPlane`."""
+        self._node, self._joined = node, joined
+        self._mailbox = Mailbox(node.reactor)
+        self.link = ControlLink(
+            (node.reactor, self._loop, self._mailbox),
+            self._address.target,
+            self._trust,
+            self._token,
+            self._first_credentials,
+            self,
+        )
+        self.link.version = self._version
+        node.hub.to_control = node.head_desk.send
+        self.link.start()
+
+    def close(self, reason: str) -> None:
+        """See `ControlPlane`."""
+        if self.link is not None:
+            self.link.close(m.ShutDown(reason))
+        self._loop.close()
+        if self._mailbox is not None:
+            self._mailbox.close()
+
+    # ---- LinkListener ----------------------------------------------------------------------------
+
+    def on_control(self, message: m.Message) -> None:
+        """See `LinkListener`."""
+        self._node.head_desk.on_control(message)
+        self._node.from_control(message)
+
+    def standing(self) -> list[m.Message]:
+        """See `LinkListener`."""
+        return self._node.head_desk.standing()
+
+    def on_connected(self, head_node: str) -> None:
+        """See `LinkListener`."""
+        assert self.link is not None
+        self._node.head = head_node
+        self._node.head_desk.connect(self.link.send)
+        self.has_joined = True
+
+    def on_disconnected(self, reason: str) -> None:
+        """See `LinkListener`; what runs here goes on."""
+
+    def on_refused(self, reason: str) -> None:
+        """See `LinkListener`."""
+        self._node.fenced(reason)
+
+
+def _for_peers(credentials: Credentials, token: str) -> m.Credentials:
+    return m.Credentials(
+        credentials.ca_pem.decode(),
+        credentials.certificate_pem.decode(),
+        credentials.key_pem.decode(),
+        blake2b(token.encode(), digest_size=32, person=b"freehold-peers").digest(),
+    )
+
+
+def _ways_in(settings: NodeSettings, address: ControlAddress) -> tuple[Callable[[], str], bytes]:
+    """How to get the token that is good now, and the CA if it is known.
+
+    Raises:
+        ValueError: there is neither a join string nor a folder with the token.
+    """
+    if settings.auth_dir:
+        tokens = TokenFiles(settings.auth_dir)
+        return tokens.current, read_file(os.path.join(settings.auth_dir, "ca.crt"), "auth_dir")
+    if address.token:
+        token = address.token
+        return (lambda: token), b""
+    raise ValueError(
+        f"address is {address.target}, which names no token: give the join string that the head "
+        "printed (freehold status --join-string shows it there), or auth_dir"
+    )
