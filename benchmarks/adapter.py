@@ -37,6 +37,8 @@ class Bench:
     seconds: float = 1.0
     scratch: str = ""
     cache: dict[str, Any] = field(default_factory=dict)
+    cluster: Any = None
+    """What `init_two_nodes` started."""
 
     def init(self, num_cpus: int) -> None:
         """Start the side under its default settings, with nothing that serves a human (Ray's
@@ -48,8 +50,40 @@ class Bench:
         else:
             self.api.init(num_cpus=num_cpus)
 
+    def init_two_nodes(self, store_bytes: int, *, tls: bool) -> None:
+        """Two nodes on this machine that speak TCP; the second has the resource "far".
+
+        Freehold's stores keep what was touched, so that rounds behind the first write to warm
+        memory, as Ray's do in any case.
+        """
+        if self.api is None:
+            self.api = load(self.side)
+        if self.side == "ray":
+            from ray.cluster_utils import Cluster
+
+            sizes = {"num_cpus": 2, "object_store_memory": store_bytes}
+            self.cluster = Cluster(initialize_head=True, head_node_args=sizes)
+            self.cluster.add_node(resources={"far": 100}, **sizes)
+            self.api.init(address=self.cluster.address)
+        else:
+            from freehold.testing import LocalCluster
+
+            self.cluster = LocalCluster(
+                nodes=2,
+                num_cpus=2,
+                resources=[{}, {"far": 100}],
+                network="tcp",
+                tls=tls,
+                object_store_memory=store_bytes,
+                touched_free_bytes=store_bytes,
+                replica_keep_s=0.1,
+            )
+
     def shutdown(self) -> None:
-        self.api.shutdown()
+        if self.cluster is None or self.side == "ray":
+            self.api.shutdown()
+        if self.cluster is not None:
+            self.cluster.shutdown()
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, made in the first round that asks and kept for the later ones."""

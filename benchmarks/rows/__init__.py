@@ -18,9 +18,21 @@ def all_rows() -> list[Row]:
         sort,
         startup,
         tasks,
+        transfer,
     )
 
-    groups = (tasks, actors, objects, startup, memory, scheduling, sort, robustness, signals)
+    groups = (
+        tasks,
+        actors,
+        objects,
+        transfer,
+        startup,
+        memory,
+        scheduling,
+        sort,
+        robustness,
+        signals,
+    )
     rows = [row for group in groups for row in group.ROWS]
     keys = [row.key for row in rows]
     assert len(set(keys)) == len(keys), "two rows have one key"

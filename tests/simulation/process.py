@@ -187,14 +187,9 @@ class SimProcess:
         row = self.owner.table.new_actor(parent, context.next_child())
         self.world.actors.add(row.object_id(0))
         self.owner.table.expose(row, 0)
-<<<<<<< HEAD
         spec = ((), (), "", b"actor", False, None)
-        self.owner.actors.create(row, options, spec, given, 0)
-=======
-        spec = ((), (), "", b"actor", False)
         self._requests += 1
         self.owner.actors.create(row, options, spec, given, self._requests)
->>>>>>> members
         self.carry_out()
         return make_reference(row)
 

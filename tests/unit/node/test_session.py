@@ -53,3 +53,29 @@ def test_a_root_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     root.chmod(0o755)
     with pytest.raises(PermissionError, match="only this user"):
         make_root(str(tmp_path))
+
+
+def test_nodes_that_share_a_folder_each_leave_their_part(tmp_path: Path) -> None:
+    root = make_root(str(tmp_path))
+    first = SessionFolder(os.path.join(root, "aaaaaaaaaaaa"), NODE)
+    second = SessionFolder(os.path.join(root, "aaaaaaaaaaaa"), NODE[::-1])
+    first.share()
+    second.share()
+    assert sweep(root) == []
+    first.remove(is_first=True)
+    assert sorted(os.listdir(second.path)) == [NODE[::-1][:8], "lock"]
+    assert sweep(root) == []
+    second.remove(is_first=False)
+    assert os.listdir(root) == []
+
+
+def test_a_folder_that_a_killed_node_left_is_made_anew(tmp_path: Path) -> None:
+    root = make_root(str(tmp_path))
+    killed = SessionFolder(os.path.join(root, "aaaaaaaaaaaa"), NODE)
+    killed.share()
+    os.close(killed._lock_fd)  # what the kernel does at a process's end
+    again = SessionFolder(killed.path, NODE[::-1])
+    again.share()
+    assert sorted(os.listdir(again.path)) == [NODE[::-1][:8], "lock"]
+    again.remove(is_first=True)
+    assert os.listdir(root) == []

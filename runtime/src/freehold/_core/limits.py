@@ -44,6 +44,26 @@ KEEPALIVE_S = 5
 UNANSWERED_S = 15
 """TCP gives up when nothing was acknowledged for this long: as long as a node may be silent."""
 
+BULK_CHUNK_BYTES = 1 << 20
+"""Stored bytes of another node that come in one piece: a system call costs nothing beside it, and
+another range has its turn within a millisecond."""
+
+BULK_TURN_BYTES = 1 << 20
+"""Stored bytes that a node manager sends or takes in before it looks at anything else."""
+
+BULK_RANGES = 64
+"""Ranges that one node asks another for at the same time; what is wanted besides waits its turn."""
+
+BULK_ERROR_BYTES = 4 << 10
+"""Text that says why a range cannot be had."""
+
+BULK_IDLE_S = 30.0
+"""How long a connection for stored bytes is kept with nothing to bring."""
+
+BULK_STALL_S = 15.0
+"""Without a byte for this long while ranges are under way, its other end is taken as gone: as long
+as TCP waits for an answer."""
+
 DEAD_NODES = 1_000
 """Declared deaths that are remembered, to refuse who does not know of its own."""
 
@@ -190,12 +210,19 @@ RECONNECT_MOST_S = 5.0
 PROOF_S = 10.0
 """Who opens a node's stream shows who it is within this."""
 
-STREAM_FRAMES = 64
-"""Frames written to a stream that its reader does not take; then the stream is cut."""
+STREAM_FRAMES = 4
+"""Frames, of some 1 MiB each at the most, that wait to be written to one stream; the rest waits
+where it is numbered, and is bounded there."""
+
+STREAM_WRITE_S = 10.0
+"""A stream that takes no frame for this long, because its other end does not read, is cut."""
 
 UNCONFIRMED_MESSAGES = 50_000
 """Messages kept for the other end of a node's stream, at some 100 bytes each; past it a control
 service gives the node up, and a node drops the oldest requests of its processes."""
+
+CONTROL_CALLS = 8_192
+"""Calls and streams that a control service has open at once; past it new ones are refused."""
 
 WATCHERS = 64
 """Clients that watch a cluster at once: operators, dashboards, people."""

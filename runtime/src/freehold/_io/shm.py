@@ -390,6 +390,23 @@ class Arena:
         weakref.finalize(exporter, _released, on_release, mapping).atexit = False
         return memoryview(exporter).cast("B").toreadonly()[:size]
 
+    def target(self, offset: int, size: int) -> memoryview:
+        """A writable view of an extent, for a system call to fill; its pages are mapped first.
+
+        Unlike a view for reading it holds nothing: who granted the extent keeps it until told. Let
+        it go before the arena is closed.
+
+        Raises:
+            ValueError: the range is not inside the arena.
+            PermissionError: this process attached read-only.
+        """
+        self._check(offset, size, needs_writable=True)
+        mapping = self._writable or self._map_writable()
+        self._populate(mapping, offset, size)
+        length = 1 << (size - 1).bit_length() if size > 1 else 1  # as in `view`
+        exporter = (ctypes.c_ubyte * length).from_address(mapping.address + offset)
+        return memoryview(exporter).cast("B")[:size]
+
     def trim(self) -> None:
         """Drop this process's page table of the arena: no byte is lost, the next use faults.
 
@@ -479,11 +496,7 @@ class Arena:
         mapping = self._writable
         if mapping is None:
             mapping = self._map_writable()
-        first, end = offset // PAGE_BYTES, -(-(offset + total) // PAGE_BYTES)
-        if self._populated.find(0, first, end) >= 0:
-            start, length = first * PAGE_BYTES, (end - first) * PAGE_BYTES
-            _libc.madvise(mapping.address + start, length, _MADV_POPULATE_WRITE)
-            self._populated[first:end] = b"\1" * (end - first)
+        self._populate(mapping, offset, total)
         target = mapping.address + offset
         buffer = _PyBuffer()
         reference = ctypes.byref(buffer)
@@ -494,6 +507,13 @@ class Arena:
             finally:
                 _release_buffer(reference)
             target += len(piece)
+
+    def _populate(self, mapping: _Mapping, offset: int, size: int) -> None:
+        first, end = offset // PAGE_BYTES, -(-(offset + size) // PAGE_BYTES)
+        if self._populated.find(0, first, end) >= 0:
+            start, length = first * PAGE_BYTES, (end - first) * PAGE_BYTES
+            _libc.madvise(mapping.address + start, length, _MADV_POPULATE_WRITE)
+            self._populated[first:end] = b"\1" * (end - first)
 
     def _forget(self, offset: int, length: int) -> None:
         """The pages are, or were, cold: whatever this process knew of them is out of date."""

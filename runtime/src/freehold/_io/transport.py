@@ -336,6 +336,33 @@ class Peers:
         kind = TlsConnection if self.network.identity.is_tls else NetworkConnection
         return kind(sock, self.reactor, self._receive_far, self._closed, on_dropped=self.on_dropped)
 
+    def open_bulk(
+        self,
+        target: Address,
+        on_open: Callable[[Any], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        """Open a connection for stored bytes to another node's manager; neither is called at once.
+
+        Nothing is said there before the other side's turn, so `on_open` gets a fresh socket.
+        """
+        network, source = self.network, self.address
+        assert source is not None
+        if network is not None and not network.is_local(target):
+            Opener(
+                network, source, target, lambda sock, _rest: on_open(sock), on_failed, (OpenBulk(),)
+            )
+            return
+        hello = Hello(self.cluster, source, target, PROTOCOL, os.getpid())
+        try:
+            sock = connect_socket(self.socket_path(target), waits=False)
+            sock.send(frames.encode([hello, OpenBulk()]))  # its buffer is empty
+        except OSError as error:
+            text = f"node {target.node[:8]}: {error}"
+            self.reactor.call_later(0, lambda: on_failed(text))
+            return
+        self.reactor.call_later(0, lambda: on_open(sock))
+
     def _dial(self, network: Network, source: Address, target: Address) -> Connection:
         connection = self._make(None)
         connection.peer = target

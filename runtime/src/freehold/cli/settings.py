@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from freehold._processes.settings import Described
 
 
 @click.command()
@@ -31,7 +35,7 @@ def command(changed: bool, format_: str) -> None:
     settings, sources = resolve(NodeSettings, {})
     described = [
         setting
-        for setting in describe(NodeSettings, settings, sources)
+        for setting in map(_without_token, describe(NodeSettings, settings, sources))
         if not changed or setting.source != "default"
     ]
     if format_ == "json":
@@ -41,3 +45,10 @@ def command(changed: bool, format_: str) -> None:
         value = click.style(repr(setting.value), bold=setting.source != "default")
         click.echo(f"{setting.name} = {value}  ({setting.source})")
         click.echo(f"    {setting.text}")
+
+
+def _without_token(setting: Described) -> Described:
+    """A join string is a secret, and this is what people paste into reports."""
+    if setting.name == "address" and str(setting.value).startswith("freehold://"):
+        return setting._replace(value="freehold://…@" + str(setting.value).rpartition("@")[2])
+    return setting

@@ -119,18 +119,17 @@ class ViewReleased(Message, tag=82):
 
 
 class ReadRange(Message, tag=90):
-    """Send me these bytes of your arena in chunks."""
+    """Send me these bytes of your arena in chunks; on a connection for stored bytes alone.
+
+    The answer is no message: chunks are raw bytes behind a head of their own (`_io.bulk`).
+    """
 
     request: int
     location: Location
     chunk_bytes: int
 
 
-class Chunk(Message, tag=91):
-    """Bytes of a `ReadRange`; the last one says so, and `error` if it cannot be served."""
+class ReadCancelled(Message, tag=93):
+    """Send no more of what `ReadRange` with that number asked for; tag 91 was used up before."""
 
     request: int
-    offset: int
-    data: bytes
-    is_last: bool = False
-    error: str = ""

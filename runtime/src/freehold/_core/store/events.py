@@ -187,6 +187,7 @@ class ReadStarted(_Event, frozen=True):
 
     segment: int
     offset: int
+    size: int = 0
 
 
 class ReadFinished(_Event, frozen=True):

@@ -419,7 +419,12 @@ class StoreMachine:
 
     def _read_started(self, event: ev.ReadStarted) -> None:
         segment = self._segments.by_number.get(event.segment)
-        if segment is None or not self._segments.is_readable(segment, event.offset):
+        end = event.offset + event.size
+        if (
+            segment is None
+            or not self._segments.is_readable(segment, event.offset)
+            or end > segment.offset + segment.size
+        ):
             self._effects.append(ev.RefuseRead(event.segment, event.offset))
             return
         segment.reads += 1

@@ -171,7 +171,7 @@ class ControlLink:
     def flush(self) -> None:
         """Write what is new; see `Flushable`."""
         self.is_dirty = False
-        while self._pipe is not None and self._outgoing.has_more:
+        while self._pipe is not None and self._outgoing.has_more and self._pipe.has_room:
             first, messages = self._outgoing.take(CONTROL_FRAME_MESSAGES, _size, FRAME_BUDGET_BYTES)
             self._put(nodes_pb2.FromNode(first=first, messages=messages))
 
@@ -220,6 +220,7 @@ class ControlLink:
 
     def _opened(self, welcome: nodes_pb2.Welcome, session: str, pipe: Pipe) -> None:
         self._pipe = pipe
+        pipe.on_room = self.flush
         if welcome.resumed:
             self._outgoing.confirm(welcome.received)
             self._outgoing.rewind()
@@ -360,14 +361,14 @@ class ControlLink:
             reason = f"it said nothing for {STREAM_SILENCE_S:g} s"
             try:
                 welcome, session = await asyncio.wait_for(self._introduce(call), PROOF_S)
-                pipe = opened = Pipe(self._loop)
+                pipe = opened = Pipe(self._loop, self._mailbox)
                 await self._mailbox.ask(lambda: self._opened(welcome, session, opened))
                 await carry(call.read, call.write, pipe, self._hand_on)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 pass  # the call's code says why
             except TimeoutError:
                 call.cancel()
-                reason = f"it did not let this node in within {PROOF_S:g} s"
+                reason = "it does not read" if pipe else f"it let nobody in within {PROOF_S:g} s"
             except (ProtocolError, ValueError) as error:
                 call.cancel()
                 reason = str(error)

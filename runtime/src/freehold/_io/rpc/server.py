@@ -23,6 +23,7 @@ import grpc.aio
 from google.protobuf import message_factory
 
 from freehold._core.limits import (
+    CONTROL_CALLS,
     PROOF_S,
     WATCH_SILENCE_S,
     WATCHERS,
@@ -132,6 +133,7 @@ class ControlServer:
     async def _start(self, bind: str, port: int) -> int:
         self._server = grpc.aio.server(
             interceptors=[_TokenCheck(self._is_allowed, self.refusals)],
+            maximum_concurrent_rpcs=CONTROL_CALLS,
             # A second server must not share the port in silence.
             options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)],
         )
@@ -260,7 +262,7 @@ class ControlServer:
         proof = frame.proof
         await self._check_version(proof.version, context)
         identity = await self._check_proof(proof, nonce, context)
-        pipe = Pipe(self._loop)
+        pipe = Pipe(self._loop, self._mailbox)
         try:
             session, welcome = await self._mailbox.ask(
                 lambda: self._streams.open(identity, proof, pipe, self._head_node)
@@ -269,14 +271,18 @@ class ControlServer:
             self.refusals.count("incarnation", context.peer(), str(error))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
             return
+        status, reason = grpc.StatusCode.ABORTED, "the stream was cut: silent, or replaced"
         try:
             await context.write(nodes_pb2.ToNode(welcome=welcome))
             await carry(context.read, context.write, pipe, self._receiver(session, pipe))
         except (ProtocolError, ValueError) as error:
             self.refusals.count("frame", context.peer(), str(error))
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            status, reason = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except TimeoutError:
+            reason = "you do not read"
         finally:
             self._mailbox.post(lambda: session.disconnect(pipe))
+        await context.abort(status, reason)  # may wait for a reader
 
     def _receiver(
         self, session: NodeSession, pipe: Pipe
@@ -290,7 +296,8 @@ class ControlServer:
                 renewed = nodes_pb2.Renewed(
                     certificate_pem=pem, ca_pem=self._authority.ca_pem, expires_unix_s=expires
                 )
-                pipe.put(nodes_pb2.ToNode(renewed=renewed))
+                frame_back = nodes_pb2.ToNode(renewed=renewed)
+                await self._mailbox.ask(lambda: pipe.put(frame_back))
             else:
                 await self._mailbox.ask(lambda: session.receive(frame))
 

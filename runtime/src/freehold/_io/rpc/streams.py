@@ -84,7 +84,7 @@ class NodeSession:
     def flush(self) -> None:
         """Write what is new; see `Flushable`."""
         self.is_dirty = False
-        while self._pipe is not None and self._outgoing.has_more:
+        while self._pipe is not None and self._outgoing.has_more and self._pipe.has_room:
             first, messages = self._outgoing.take(CONTROL_FRAME_MESSAGES, _size, FRAME_BUDGET_BYTES)
             self._put(first, messages)
 
@@ -92,6 +92,7 @@ class NodeSession:
         """There is a new stream; the last number that was taken of the node's."""
         self.cut()
         self._pipe = pipe
+        pipe.on_room = self.flush
         if resumes:
             self._outgoing.confirm(proof.received)
         self._outgoing.rewind()

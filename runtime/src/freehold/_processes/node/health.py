@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,9 @@ def _metrics(node: NodeManager) -> Iterator[str]:
     )
     yield f'freehold_refused_connections_total{{plane="peer",kind="any"}} {node.hub.peers.refused}'
     if node.plane is not None:
+        name = json.dumps(node.start.settings.cluster_name)
+        yield from _metric("freehold_cluster_info", "gauge", "Which cluster this is a node of.")
+        yield f'freehold_cluster_info{{cluster="{node.hub.cluster}",name={name}}} 1'
         for kind, count in sorted(node.plane.refusals.items()):
             labels = f'plane="control",kind="{kind}"'
             yield f"freehold_refused_connections_total{{{labels}}} {count}"

@@ -40,6 +40,10 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
     folder: SessionFolder | None = None
     try:
         start = msgspec.json.decode(body, type=NodeStart)
+        if start.mode == FOREGROUND:
+            # Until there is something to end in order. Without a handler a container's first
+            # process would not hear it at all.
+            signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(128 + signal.SIGTERM))
         ignore_terminal()
         become_subreaper()
         name_process("freehold-node")

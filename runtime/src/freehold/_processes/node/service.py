@@ -168,7 +168,6 @@ class NodeManager:
         self._handlers: dict[type, Handler] = {
             **self.leases.handlers(),
             **self.store.handlers(),
-            **self.transfer.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             **self.environments.handlers(),
@@ -241,6 +240,7 @@ class NodeManager:
             self.health.close()
         if self.control is not None:
             self.control.close()
+        self.transfer.close()
         self.network.close()
         self.hub.peers.close()
         self.session.remove(is_first=self.is_first)
@@ -295,7 +295,7 @@ class NodeManager:
                 handler = self._handlers.get(type(message))
                 if handler is not None:
                     handler(source, message)
-                elif source.process == 0 and self.control is not None:
+                elif source.process == 0 and self.control is not None and self.plane is None:
                     self._from_node(connection, source, message)
             except Exception:  # what one message breaks must not take those behind it along  # noqa: BLE001
                 traceback.print_exc()
@@ -369,9 +369,11 @@ class NodeManager:
                 self.pool.connection_closed(process)
         elif peer.process == 0:
             self.transfer.node_lost(peer.node, f"the connection to node {peer.node[:8]} ended")
-            if self.control is not None:
+            if self.plane is not None:
+                pass  # a connection of the peer plane says nothing about the node
+            elif self.control is not None:
                 self.control.disconnected(peer.node)
-            elif peer.node == self.head and self.plane is None:
+            elif peer.node == self.head:
                 self.end(f"the cluster's first node ended ({reason or 'its connection closed'})")
         elif process is None:
             # An owner of another node. If it has ended that is told; if only the connection broke
@@ -505,13 +507,9 @@ class NodeManager:
             if info.is_alive:
                 self._view[info.node] = info
         if message.groups is not None:
-<<<<<<< HEAD
             self.leases.handle(sched.GroupsChanged(message.groups))
         self.network.learn(message.nodes)
-=======
-            self.groups = message.groups
         self.head_desk.joined()
->>>>>>> members
         self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
 
