@@ -52,7 +52,7 @@ def install_crds(client: Client) -> None:
         status = client.get("CustomResourceDefinition", name).get("status", {})
         return any(
             condition["type"] == "Established" and condition["status"] == "True"
-            for condition in status.get("conditions", ())
+            for condition in status.get("conditions") or ()
         )
 
     for name in names:
