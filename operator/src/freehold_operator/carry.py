@@ -181,8 +181,10 @@ class Carrier:
             self._fail(action, error)
 
     def _fail(self, action: Action, error: ApiError) -> None:
-        if error.status == 404 and isinstance(action, Create | Apply | WriteStatus | EnsureSecrets):
-            raise Stopped  # the namespace, or the custom resource itself, is gone
+        if error.is_absent and isinstance(action, Create | Apply | WriteStatus | EnsureSecrets):
+            # The namespace, or the custom resource itself, is gone, which will be told of.
+            self._outcome.fail(error)
+            raise Stopped
         if error.is_refusal and isinstance(action, Create | Apply | CheckPod | EnsureSecrets):
             self._refuse(action, error)
             return
@@ -208,15 +210,31 @@ class Carrier:
     def _count(self, action: Action, kind: str) -> None:
         self._tools.metrics.actions.labels(type(action).__name__, kind).inc()
 
+    async def _look_again(
+        self, kind: Kind, key: tuple[str, str], uid: str, error: ApiError
+    ) -> None:
+        """A deletion met a conflict: another object has the name, or this one was just changed."""
+        try:
+            body = await self._kube.get(kind, *key)
+        except ApiError as gone:
+            if not gone.is_absent:
+                raise
+            self._drop(kind, key, uid, is_sure=False)
+            return
+        if body["metadata"]["uid"] == uid:
+            raise error
+        self._drop(kind, key, uid)
+        self._take(kind, body)
+
     def _take(self, kind: Kind, body: Body) -> None:
         """An object as an own write left it."""
         if self._tools.cache.put(kind, body, self._tools.clock()):
             self._tools.changed(kind, parse_meta(body))
 
-    def _drop(self, kind: Kind, key: tuple[str, str], uid: str) -> None:
-        """An object that an own write removed."""
-        known = self._tools.cache.get(kind, *key)
-        if self._tools.cache.remove(kind, key, uid, self._tools.clock()):
+    def _drop(self, kind: Kind, key: tuple[str, str], uid: str, *, is_sure: bool = True) -> None:
+        """An object that an own write removed, or did not find."""
+        known, now = self._tools.cache.get(kind, *key), self._tools.clock()
+        if self._tools.cache.remove(kind, key, uid, now, is_sure=is_sure):
             self._tools.changed(kind, known.meta)
 
     async def _write_status(self, action: WriteStatus) -> None:
@@ -334,10 +352,12 @@ class Carrier:
         try:
             body = await self._kube.delete(kind, *key, uid=action.uid, grace_s=action.grace_s)
         except ApiError as error:
-            if not (error.is_absent or error.is_conflict):
+            if error.is_conflict:
+                await self._look_again(kind, key, action.uid, error)
+            elif error.is_absent:
+                self._drop(kind, key, action.uid, is_sure=False)
+            else:
                 raise
-            # Gone, or another of this name in its place, which the watch will tell of.
-            self._drop(kind, key, action.uid)
             return
         if "deletionTimestamp" in (body.get("metadata") or {}):
             self._take(kind, body)

@@ -6,8 +6,9 @@ operator alone. A test says otherwise for single pods: `hold`, `fail`, `unschedu
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -108,6 +109,7 @@ class Kubelet:
         self.graces: dict[str, list[int]] = {}
         self.is_slow_to_end = False
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
@@ -139,14 +141,24 @@ class Kubelet:
                 pods = self._client.objects("Pod", self._namespace)
             except OSError:
                 continue  # the API server is away
-            for pod in pods:
-                try:
-                    self._look(pod)
-                except ApiError as error:
-                    if error.status not in (404, 409):
-                        raise
-                except OSError:
-                    continue
+            with self._lock:
+                for pod in pods:
+                    self._try(pod)
+
+    def _try(self, pod: Manifest) -> None:
+        try:
+            self._look(pod)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+        except OSError:
+            pass  # the API server is away
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing happens to pods meanwhile."""
+        with self._lock:
+            yield
 
     def _look(self, pod: Manifest) -> None:
         metadata, status = pod["metadata"], pod.get("status", {})

@@ -106,7 +106,8 @@ class Operator:
         given = {"namespaces": namespace, "port": 0, "host": "127.0.0.1", **(settings or {})}
         self._env |= {f"FREEHOLD_OPERATOR_{k.upper()}": str(v) for k, v in given.items()}
         self._folder = folder
-        self._die = die
+        self._pending_death = die
+        self._probe_s = PROBE_PERIOD_S if die is None else 0.2
         self._stop = threading.Event()
         self._away = threading.Event()
         self._pid = 0
@@ -158,6 +159,12 @@ class Operator:
         finally:
             self._away.clear()
 
+    def replace(self, die: tuple[int, str]) -> None:
+        """End the process that runs, and start one in its place that dies at a write."""
+        with self.away():
+            self._pending_death, self._probe_s = die, 0.2
+            self._start()
+
     def kill(self) -> None:
         """Kill it as a lost node would."""
         self.end(signal.SIGKILL)
@@ -196,14 +203,15 @@ class Operator:
 
     def _start(self) -> None:
         self.logs.append(self._folder / f"operator-{len(self.logs)}.log")
-        die = self._die if len(self.logs) == 1 else None
+        # The first dies as it was told; whoever follows it lives.
+        die, self._pending_death = self._pending_death, None
         self._pid = self._zygote.start(self._env, self.logs[-1], die)
 
     def _keep_running(self) -> None:
         failures = 0
         has_answered = False
         while not self._stop.is_set():
-            code = self._zygote.wait(self._pid, PROBE_PERIOD_S if self._die is None else 0.2)
+            code = self._zygote.wait(self._pid, self._probe_s)
             if self._stop.is_set():
                 return
             if code is not None and self._away.is_set():
