@@ -70,7 +70,7 @@ def _image(request: pytest.FixtureRequest, cluster: Cluster, name: str) -> str:
         return str(given[name])
     if cluster.kind_name is None:
         pytest.fail(f"--kubeconfig needs --image {name}=… too: nothing is pushed from here")
-    return images.build_and_load(cluster, f"images/{name}", f"freehold/{name}")
+    return images.build_and_load(cluster, name)
 
 
 @pytest.fixture(scope="session")

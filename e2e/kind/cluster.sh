@@ -104,7 +104,7 @@ up() {
   mkdir -p "$cache/clusters/$name"
   [[ $image != freehold-e2e/* ]] || is_built_here=true
   configuration $is_built_here |
-    kind create cluster --name "$name" --image "$image" --kubeconfig "$kubeconfig" --config - >&2 9>&- ||
+    kind create cluster -q --name "$name" --image "$image" --kubeconfig "$kubeconfig" --config - >&2 9>&- ||
     die "kind could not make the cluster"
   ! $is_built_here || connect_pods
   kube wait --for=condition=Ready node --all --timeout=120s >&2

@@ -1,8 +1,7 @@
 """The project's images: built when what goes into them changed, and put into the nodes of kind.
 
-An image's tag has a hash of its inputs: the Dockerfile's folder, the tree's other files that a
-Dockerfile may copy, and the base. An unchanged tree builds nothing, and a node that has the tag
-needs no loading.
+An image's tag has a hash of its inputs: the folder `images`, what `.dockerignore` lets into a
+build, and the base. An unchanged tree builds nothing, and a node that has the tag needs no loading.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ from e2e.support.tools import KIND, ROOT
 BUILD_TIMEOUT_S = 20 * 60
 LOAD_TIMEOUT_S = 5 * 60
 
-# All of the tree that an image may contain. Tests and documents are in none.
-INPUTS = ("runtime", "operator", "crds", "pyproject.toml", "requirements.lock", "README.md")
-
 
 def base_image() -> str:
     """What images are built on here: python:3.11-slim, or its stand-in where that cannot be had."""
@@ -28,11 +24,13 @@ def base_image() -> str:
     return run(command, timeout_s=BUILD_TIMEOUT_S).strip()
 
 
-def input_hash(image_dir: str, base: str) -> str:
-    """Twelve hex digits that change with anything the image is made of."""
+def input_hash(base: str) -> str:
+    """Twelve hex digits that change with anything the images are made of."""
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = [line.removeprefix("!") for line in ignored if line.startswith("!")]
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--"]
-    inputs = [*INPUTS, "LICENSE", ".dockerignore", image_dir]
-    listed = subprocess.run([*command, *inputs], cwd=ROOT, check=True, capture_output=True).stdout
+    command += [".dockerignore", "images", *allowed]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     digest = hashlib.sha256(base.encode())
     for name in sorted(set(listed.decode().split("\0")) - {""}):
         path = ROOT / name
@@ -42,27 +40,17 @@ def input_hash(image_dir: str, base: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def build(image_dir: str, tag: str) -> str:
-    """Build the Dockerfile in a folder of the tree, unless that was done; the image's full name.
-
-    Args:
-        image_dir: relative to the root, which is the build's context: `images/runtime`.
-        tag: the image's name without a tag: `freehold/runtime`.
-    """
+def build(name: str) -> str:
+    """Build `runtime` or `operator` out of this tree, unless that was done; its full name."""
     base = base_image()
-    name = f"{tag}:{input_hash(image_dir, base)}"
-    known = ["docker", "image", "inspect", "--format", "{{.Id}}", name]
+    tag = input_hash(base)
+    full_name = f"freehold/{name}:{tag}"
+    known = ["docker", "image", "inspect", "--format", "{{.Id}}", full_name]
     if subprocess.run(known, capture_output=True, check=False).returncode == 0:
-        return name
-    # The old builder takes a base that is only on this machine; the host's network reaches what
-    # pip and apt need where a bridge's does not.
-    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    command = ["nice", "-n", "10", "docker", "build", "--network", "host", "--tag", name]
-    command += ["--build-arg", f"BASE_IMAGE={base}", "--file", f"{image_dir}/Dockerfile", "."]
+        return full_name
     finished = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
+        [ROOT / "images" / "build.sh", name],
+        env={**os.environ, "BASE_IMAGE": base, "TAG": tag, "PREFIX": "freehold"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -71,8 +59,8 @@ def build(image_dir: str, tag: str) -> str:
         check=False,
     )
     if finished.returncode != 0:
-        raise RuntimeError(f"building {name} failed:\n{finished.stdout[-6000:]}")
-    return name
+        raise RuntimeError(f"building {full_name} failed:\n{finished.stdout[-6000:]}")
+    return full_name
 
 
 def load(cluster: Cluster, name: str) -> None:
@@ -85,11 +73,11 @@ def load(cluster: Cluster, name: str) -> None:
     run(command, timeout_s=LOAD_TIMEOUT_S)
 
 
-def build_and_load(cluster: Cluster, image_dir: str, tag: str) -> str:
+def build_and_load(cluster: Cluster, name: str) -> str:
     """Build an image if need be and put it into the cluster's nodes; its full name."""
-    name = build(image_dir, tag)
-    load(cluster, name)
-    return name
+    full_name = build(name)
+    load(cluster, full_name)
+    return full_name
 
 
 def _nodes_of(kind_name: str) -> tuple[str, str]:

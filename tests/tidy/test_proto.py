@@ -23,6 +23,10 @@ SCALARS: dict[type, str] = {
     inspect.BoolType: "bool",
     inspect.BytesType: "bytes",
 }
+BOXED = {"NodeGroup": "NodeGroups"}
+"""Lists in a message of their own, where none at all is not the same as an empty one."""
+UNIONS = {frozenset({"ActorStarted", "ActorEnded", "PlacementFailed"}): "ActorReport"}
+"""What a repeated union is called."""
 KINDS = {"int64": "int", "double": "float", "string": "str", "bool": "bool", "bytes": "bytes"}
 
 
@@ -64,6 +68,8 @@ def structs() -> dict[str, type[msgspec.Struct]]:
                 visit(field.type)
         for part in getattr(type_, "types", ()):
             visit(part)
+        if isinstance(type_, inspect.TupleType):
+            return
         if hasattr(type_, "item_type") and not convert.is_shape(type_):
             visit(type_.item_type)
 
@@ -95,7 +101,8 @@ def python_fields(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
         elif isinstance(type_, inspect.ListType | inspect.VarTupleType) and not convert.is_shape(
             type_
         ):
-            yield field.name, f"repeated {one_name(type_.item_type)}"
+            boxed = BOXED.get(one_name(type_.item_type)) if optional else None
+            yield field.name, boxed or f"repeated {one_name(type_.item_type)}"
         else:
             name = one_name(type_)
             yield field.name, f"{optional if type(type_) in SCALARS else ''}{name}"
@@ -106,6 +113,10 @@ def one_name(type_: Any) -> str:
         return "Shape"
     if isinstance(type_, inspect.StructType):
         return type_.cls.__name__
+    if isinstance(type_, inspect.TupleType):
+        return "Pair"
+    if isinstance(type_, inspect.UnionType):
+        return UNIONS[frozenset(one_name(part) for part in type_.types)]
     return SCALARS[type(type_)]
 
 

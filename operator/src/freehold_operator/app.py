@@ -20,9 +20,9 @@ from freehold_operator.kinds import Kind
 from freehold_operator.kube import Kube
 from freehold_operator.liveness import Liveness
 from freehold_operator.metrics import Metrics
-from freehold_operator.model import parse_meta
+from freehold_operator.model import Meta, parse_meta
 from freehold_operator.reconciler import Reconciler
-from freehold_operator.settings import Settings, in_cluster
+from freehold_operator.settings import Settings, in_cluster, kubeconfig
 from freehold_operator.sync import Sync
 from freehold_operator.workqueue import WorkQueue
 
@@ -37,7 +37,7 @@ MakeKube = Callable[[Settings, Metrics], Awaitable[Kube]]
 
 async def make_kube(settings: Settings, metrics: Metrics) -> Kube:
     """The client of the API server this operator is to use."""
-    where = await kube.configuration(None, in_cluster=in_cluster())
+    where = await kube.configuration(kubeconfig(), in_cluster=in_cluster())
     return kube.ApiKube(where, settings.request_timeout_s, metrics)
 
 
@@ -70,6 +70,7 @@ class App:
             events=Events(client),
             metrics=self._metrics,
             clock=time.time,
+            changed=self._changed,
             creates_at_once=self._settings.creates_at_once,
         )
         reconciler = self._reconciler = Reconciler(tools, queue, self._settings)
@@ -77,7 +78,7 @@ class App:
             (client, self._cache, self._liveness, self._metrics),
             self._settings,
             time.time,
-            reconciler.note,
+            self._changed,
         )
         health = Health(
             self._liveness, self._metrics, lambda: self._cache.has_listed(kinds.WATCHED)
@@ -137,7 +138,11 @@ class App:
             is_news = self._cache.remove(kind, key, meta.uid, now)
         else:
             is_news = self._cache.put(kind, body, now)
-        if is_news and self._reconciler is not None:
+        if is_news:
+            self._changed(kind, meta)
+
+    def _changed(self, kind: Kind, meta: Meta) -> None:
+        if self._reconciler is not None:
             self._reconciler.note(kind, meta)
 
     def _head_changed(self, key: tuple[str, str]) -> None:

@@ -79,9 +79,15 @@ class Cache:
         self._store(kind, key, kind.parse(body))
         return True
 
-    def remove(self, kind: Kind, key: Key, uid: str, now: float) -> bool:
-        """An object is gone; whether it was known."""
-        self._gone[uid] = now + EXPECTATION_S
+    def remove(self, kind: Kind, key: Key, uid: str, now: float, *, is_sure: bool = True) -> bool:
+        """An object is gone; whether it was known.
+
+        Args:
+            is_sure: it was seen to go. Where a call merely did not find it, a later list may bring
+                it back.
+        """
+        if is_sure:
+            self._gone[uid] = now + EXPECTATION_S
         known = self._objects.get(kind.name, {}).get(key)
         if known is None or known.meta.uid != uid:
             return False

@@ -35,7 +35,7 @@ from freehold_operator.kinds import Kind
 from freehold_operator.kube import Body, Kube
 from freehold_operator.memory import HEAD_CHECK_S, Memory
 from freehold_operator.metrics import Metrics
-from freehold_operator.model import Meta
+from freehold_operator.model import Meta, parse_meta
 from freehold_operator.status import without_figures
 
 FIGURES_S = 5.0
@@ -48,7 +48,11 @@ Clock = Callable[[], float]
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
-    """What carrying out needs, shared by all objects."""
+    """What carrying out needs, shared by all objects.
+
+    Attributes:
+        changed: called with each object that an own write changed, as a watch's echo is no news.
+    """
 
     kube: Kube
     cache: Cache
@@ -56,6 +60,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     events: Events
     metrics: Metrics
     clock: Clock
+    changed: Callable[[Kind, Meta], None]
     creates_at_once: int = 16
 
 
@@ -65,12 +70,10 @@ class Outcome(msgspec.Struct, kw_only=True):
     Attributes:
         again: look again at this time, or at once if it has passed.
         retry_s: something failed that may pass; make the pass again after at least this long.
-        has_acted: something was changed, so that the next step may be due.
     """
 
     again: float | None = None
     retry_s: float | None = None
-    has_acted: bool = False
     errors: list[str] = []
 
     def look_at(self, when: float) -> None:
@@ -178,8 +181,10 @@ class Carrier:
             self._fail(action, error)
 
     def _fail(self, action: Action, error: ApiError) -> None:
-        if error.status == 404 and isinstance(action, Create | Apply | WriteStatus | EnsureSecrets):
-            raise Stopped  # the namespace, or the custom resource itself, is gone
+        if error.is_absent and isinstance(action, Create | Apply | WriteStatus | EnsureSecrets):
+            # The namespace, or the custom resource itself, is gone, which will be told of.
+            self._outcome.fail(error)
+            raise Stopped
         if error.is_refusal and isinstance(action, Create | Apply | CheckPod | EnsureSecrets):
             self._refuse(action, error)
             return
@@ -204,8 +209,33 @@ class Carrier:
 
     def _count(self, action: Action, kind: str) -> None:
         self._tools.metrics.actions.labels(type(action).__name__, kind).inc()
-        if not isinstance(action, WriteStatus):
-            self._outcome.has_acted = True
+
+    async def _look_again(
+        self, kind: Kind, key: tuple[str, str], uid: str, error: ApiError
+    ) -> None:
+        """A deletion met a conflict: another object has the name, or this one was just changed."""
+        try:
+            body = await self._kube.get(kind, *key)
+        except ApiError as gone:
+            if not gone.is_absent:
+                raise
+            self._drop(kind, key, uid, is_sure=False)
+            return
+        if body["metadata"]["uid"] == uid:
+            raise error
+        self._drop(kind, key, uid)
+        self._take(kind, body)
+
+    def _take(self, kind: Kind, body: Body) -> None:
+        """An object as an own write left it."""
+        if self._tools.cache.put(kind, body, self._tools.clock()):
+            self._tools.changed(kind, parse_meta(body))
+
+    def _drop(self, kind: Kind, key: tuple[str, str], uid: str, *, is_sure: bool = True) -> None:
+        """An object that an own write removed, or did not find."""
+        known, now = self._tools.cache.get(kind, *key), self._tools.clock()
+        if self._tools.cache.remove(kind, key, uid, now, is_sure=is_sure):
+            self._tools.changed(kind, known.meta)
 
     async def _write_status(self, action: WriteStatus) -> None:
         now = self._tools.clock()
@@ -226,7 +256,7 @@ class Carrier:
         }
         body = await self._kube.apply_status(self._kind, manifest)
         self._memory.status_written = now
-        self._tools.cache.put(self._kind, body, now)
+        self._take(self._kind, body)
         self._count(action, self._kind.name)
 
     async def _ensure_secrets(self, action: EnsureSecrets) -> None:
@@ -258,7 +288,7 @@ class Carrier:
         if known is not None and owner is not None and known.meta.owner_uid != owner["uid"]:
             raise _taken(kind, metadata["name"])
         body = await self._kube.apply(kind, action.manifest)
-        self._tools.cache.put(kind, body, self._tools.clock())
+        self._take(kind, body)
         self._memory.accept(refusal_key(action))
         self._count(action, action.kind)
         log.decision(self._about, "apply", f"{action.kind}/{action.name}", action.why)
@@ -297,7 +327,7 @@ class Carrier:
                 raise _taken(kind, metadata["name"]) from None
             is_new = False
         if kind.parse is not None:
-            self._tools.cache.put(kind, body, self._tools.clock())
+            self._take(kind, body)
         return body, is_new
 
     async def _set_groups(self, action: SetGroups) -> None:
@@ -317,22 +347,24 @@ class Carrier:
         log.decision(self._about, "drain", f"Pod/{action.pod}", action.why)
 
     async def _delete(self, action: Delete) -> None:
-        kind, now = kinds.ALL[action.kind], self._tools.clock()
+        kind = kinds.ALL[action.kind]
         key = (self._meta.namespace, action.name)
         try:
             body = await self._kube.delete(kind, *key, uid=action.uid, grace_s=action.grace_s)
         except ApiError as error:
-            if not (error.is_absent or error.is_conflict):
+            if error.is_conflict:
+                await self._look_again(kind, key, action.uid, error)
+            elif error.is_absent:
+                self._drop(kind, key, action.uid, is_sure=False)
+            else:
                 raise
-            # Gone, or another of this name in its place, which the watch will tell of.
-            self._tools.cache.remove(kind, key, action.uid, now)
             return
         if "deletionTimestamp" in (body.get("metadata") or {}):
-            self._tools.cache.put(kind, body, now)
+            self._take(kind, body)
         known = self._tools.cache.get(kind, *key)
         if known is not None and not known.meta.deleting:
             # Nothing had to be waited for, as with a pod that was never scheduled.
-            self._tools.cache.remove(kind, key, action.uid, now)
+            self._drop(kind, key, action.uid)
         self._count(action, action.kind)
         log.decision(self._about, "delete", f"{action.kind}/{action.name}", action.why)
 

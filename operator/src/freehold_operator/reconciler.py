@@ -120,10 +120,7 @@ class Reconciler:
             _log.warning("%s: %s; again in %.1f s", key, "; ".join(outcome.errors), delay_s)
             return "failed"
         self._queue.done(key)
-        if outcome.has_acted:
-            # The watch tells nothing new of own writes, and they may have made the next step due.
-            self._queue.add(key)
-        elif outcome.again is not None:
+        if outcome.again is not None:
             self._queue.add_at(key, outcome.again)
         return "ok"
 

@@ -109,6 +109,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def kubeconfig() -> str | None:
+    """The kubeconfig that KUBECONFIG names; the client itself reads that when it is imported."""
+    return os.environ.get("KUBECONFIG")
+
+
 def in_cluster(environment: Mapping[str, str] | None = None) -> bool:
     """Whether the operator runs in a pod."""
     return "KUBERNETES_SERVICE_HOST" in (os.environ if environment is None else environment)

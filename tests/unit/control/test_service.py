@@ -50,7 +50,8 @@ class Head:
     def join(self, node: str, incarnation: int = 1, **fields: Any) -> None:
         said = self.said.setdefault(node, [])
         with self.reactor.lock:
-            self.service.join(m.NodeJoined(info(node, incarnation), **fields), said.append)
+            joined = m.NodeJoined(info(node, incarnation), **fields)
+            self.service.join(joined, said.append, is_remote=True)
         self.settle()
 
     def tell(self, node: str, message: m.Message) -> None:
