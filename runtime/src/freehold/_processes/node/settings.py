@@ -74,6 +74,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Port for /healthz, /readyz and /metrics; 0: none. `freehold start` takes 7402 if it is
     free."""
 
+    drain_timeout_s: float = 60.0
+    """Seconds a drain may take that says nothing else, SIGTERM's too: running tasks end within
+    this, or are lost with the node."""
+
     job: str = ""
     """What the job of a driver is called that attaches to a cluster with others; by default a name
     of its own. `freehold job run` sets it."""
