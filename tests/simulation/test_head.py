@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.simulation.head import HeadWorld
 
-SEEDS = int(os.environ.get("FREEHOLD_SIM_SEEDS", "200")) // 2
+SEEDS = int(os.environ.get("FREEHOLD_SIM_SEEDS", "200")) // 4
 FIRST = int(os.environ.get("FREEHOLD_SIM_FIRST", "0"))
 PARTS = 2
 
@@ -28,7 +28,7 @@ def test_running_work_does_not_notice_that_the_head_is_restarted(faults: str, pa
             pytest.fail(
                 f"seed {seed} ({faults}, head) at {world.clock.now:.4f} s: "
                 f"{type(error).__name__}: {error}\n"
-                f"replay: FREEHOLD_SIM_FIRST={seed} FREEHOLD_SIM_SEEDS=2 "
+                f"replay: FREEHOLD_SIM_FIRST={seed} FREEHOLD_SIM_SEEDS=4 "
                 f"python -m pytest tests/simulation/test_head.py -k {faults}"
             )
         deaths += world.lives - 1

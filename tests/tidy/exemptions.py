@@ -5,7 +5,7 @@ from __future__ import annotations
 # "path::qualified name" of functions with more than 6 parameters.
 MANY_PARAMETERS: dict[str, str] = {
     "runtime/src/freehold/_api/init.py::init": "Ray's own arguments, by keyword",
-    "runtime/src/freehold/testing.py::LocalCluster.__init__": "a test says what it needs, by keyword",
+    "runtime/src/freehold/testing.py::LocalCluster.__init__": "by keyword, for tests",
 }
 
 # "path::qualified name" of functions longer than 70 lines.

@@ -11,8 +11,28 @@ OPERATOR = "operator/src/freehold_operator/"
 BANNED = ("daemon", "timer", "on.create", "on.update", "on.delete", "on.field", "on.resume")
 # The shell; everything else of the operator is pure.
 SHELL = frozenset(
-    "__main__ app authority cache carry errors events handlers head health kinds kube liveness log"
-    " memory metrics reconciler settings sync workqueue".split()
+    [
+        "__main__",
+        "app",
+        "authority",
+        "cache",
+        "carry",
+        "errors",
+        "events",
+        "handlers",
+        "head",
+        "health",
+        "kinds",
+        "kube",
+        "liveness",
+        "log",
+        "memory",
+        "metrics",
+        "reconciler",
+        "settings",
+        "sync",
+        "workqueue",
+    ]
 )
 CLOCKS = ("now", "utcnow", "today", "time", "monotonic", "perf_counter")
 

@@ -259,6 +259,15 @@ def test_a_part_of_a_range_can_be_read_while_the_range_is_there() -> None:
     assert store.in_use == 0
 
 
+def test_more_than_a_segment_has_cannot_be_read() -> None:
+    store = Store()
+    granted = store.store(PAGE)
+    name = (granted.segment, granted.offset)
+    assert store(ReadStarted(*name, granted.size)) == []
+    assert store(ReadStarted(*name, granted.size + 1)) == [RefuseRead(*name)]
+    assert store(ReadStarted(granted.segment, granted.offset + 64, granted.size)) != []
+
+
 def test_no_part_of_a_range_ends_behind_it() -> None:
     store = Store()
     granted = store.store(PAGE)

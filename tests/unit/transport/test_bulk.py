@@ -1,4 +1,4 @@
-"""Stored bytes on a connection of their own: both halves over a socket pair, and liars at either."""
+"""Stored bytes on a connection of their own: both halves over a socket pair, liars at either."""
 
 from __future__ import annotations
 

@@ -132,6 +132,9 @@ class ControlService:
         self._records_of: Callable[[Any], list[Record]] | None = None
         if db is not None:
             self._restore(db)
+        else:
+            # Nodes count on the grace after every start: see `fencing`.
+            self._member(member_events.Restored([]))
 
     def _restore(self, db: StateDb) -> None:
         # Not on one machine: there it would be imported for nothing.
