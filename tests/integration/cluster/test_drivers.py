@@ -59,6 +59,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Any:
     found.start_head("--resources", '{"a": 10}', "--num-cpus", "2")
     found.start_node("--resources", '{"b": 10}', "--num-cpus", "2")
     yield found
+    # Drivers came and went, with their environments: the nodes are there, and can be found.
+    assert len(found.nodes()) == 2
     found.end()
 
 

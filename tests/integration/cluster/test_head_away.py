@@ -78,7 +78,8 @@ def test_work_goes_on_while_the_head_is_gone_and_its_nodes_come_back(
         assert {entry["NodeID"] for entry in listed.result(timeout=30)} >= {node.node}
     assert freehold.get(handle.keep.remote(1), timeout=30) == 1
     assert freehold.get(keeper.keep.remote(3), timeout=20) == 3
-    eventually(lambda: machines.states() == {back.node: "alive", node.node: "alive"}, 15.0)
+    states = {head.node: "dead", back.node: "alive", node.node: "alive"}
+    eventually(lambda: machines.states() == states, timeout_s=15.0)
 
 
 @pytest.mark.timeout(120)

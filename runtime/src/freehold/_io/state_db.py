@@ -66,6 +66,8 @@ class StateDb:
         self.path = os.path.join(folder, NAME)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
+            # SQLite would make it, and what goes with it, readable to others: users' code is in it.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._database = sqlite3.connect(
                 self.path, timeout=1.0, isolation_level=None, check_same_thread=False
             )

@@ -163,7 +163,11 @@ class Zygote:
         self._send(Exited(child.start, child.pid, code, number))
 
     def _end(self) -> None:
-        """Kill every worker, delete the session's folder."""
+        """Kill every worker; delete the session's folder if the node manager is gone.
+
+        One that was dismissed may leave a node that lives, and has other environments; a node that
+        ends deletes its folder itself.
+        """
         children = list(self._children.values())
         for child in children:
             with contextlib.suppress(OSError):
@@ -173,7 +177,7 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        if self._config.remove_path:
+        if self._config.remove_path and not self._is_dismissed:
             session.remove_tree(self._config.remove_path)
 
     def _receive(self) -> tuple[ToZygote | None, list[int]]:

@@ -94,7 +94,9 @@ def _row(node: pb.Node) -> list[str]:
         for key in sorted(node.total)
         if key not in ("CPU", "GPU", "memory")
     ]
-    other += [f"{key}={value}" for key, value in sorted(node.labels.items())]
+    labels = sorted(node.labels.items())
+    # What Freehold itself says in labels stands in other columns.
+    other += [f"{key}={value}" for key, value in labels if not key.startswith("freehold.dev/")]
     if node.reason:
         other.append(node.reason)
     return [
