@@ -12,26 +12,9 @@ BANNED = ("daemon", "timer", "on.create", "on.update", "on.delete", "on.field", 
 # The shell; everything else of the operator is pure.
 SHELL = frozenset(
     [
-        "__main__",
-        "app",
-        "authority",
-        "cache",
-        "carry",
-        "errors",
-        "events",
-        "handlers",
-        "head",
-        "health",
-        "kinds",
-        "kube",
-        "liveness",
-        "log",
-        "memory",
-        "metrics",
-        "reconciler",
-        "settings",
-        "sync",
-        "workqueue",
+        *("__main__", "app", "authority", "cache", "carry", "errors", "events", "handlers", "head"),
+        *("health", "kinds", "kube", "liveness", "log", "memory", "metrics", "reconciler"),
+        *("settings", "sync", "workqueue"),
     ]
 )
 CLOCKS = ("now", "utcnow", "today", "time", "monotonic", "perf_counter")
@@ -90,7 +73,9 @@ def test_the_core_does_not_act_on_the_order_of_a_set() -> None:
         if tree.module_name(name).rpartition(".")[2] in SHELL:
             continue
         for node in ast.walk(tree.syntax(name)):
-            over = node.iter if isinstance(node, ast.For) else None
+            if not isinstance(node, ast.For):
+                continue
+            over = node.iter
             if isinstance(over, ast.Set | ast.SetComp) or (
                 isinstance(over, ast.Call) and ast.unparse(over.func) in ("set", "frozenset")
             ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 _SUFFIXES: Mapping[str, Decimal] = {
@@ -26,6 +27,9 @@ _SUFFIXES: Mapping[str, Decimal] = {
     "Ei": Decimal(2**60),
 }
 
+# 1e3 and 1E3 are numbers; 5E has a suffix.
+_QUANTITY = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)(?P<suffix>[A-Za-z]*)")
+
 
 def parse_quantity(value: str | float) -> Decimal:
     """`"500m"` is 0.5, `"2Gi"` is 2147483648.
@@ -33,15 +37,10 @@ def parse_quantity(value: str | float) -> Decimal:
     Raises:
         ValueError: it is no quantity.
     """
-    text = str(value).strip()
-    number = text.rstrip("numkKMGTPEi")
-    suffix = text[len(number) :]
-    try:
-        if suffix not in _SUFFIXES:
-            return Decimal(text)  # 1e3 and 1E3 end in a digit; 5E would be the suffix
-        return Decimal(number) * _SUFFIXES[suffix]
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is no quantity: write it as 500m, 2 or 4Gi") from None
+    found = _QUANTITY.fullmatch(str(value).strip())
+    if found is None or found["suffix"] not in _SUFFIXES:
+        raise ValueError(f"{value!r} is no quantity: write it as 500m, 2 or 4Gi")
+    return Decimal(found["number"]) * _SUFFIXES[found["suffix"]]
 
 
 def plain_number(value: Decimal) -> int | float:

@@ -64,15 +64,23 @@ class WorkQueue:
             heapq.heappush(self._timers, (when, key))
             self._news.set()
 
+    def take_ready(self) -> Key | None:
+        """The next key if there is one now; `done` or `failed` must follow."""
+        self._fire_timers()
+        if not self._ready:
+            return None
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._running.add(key)
+        return key
+
     async def take(self) -> Key:
-        """The next key; `done` or `failed` must follow."""
+        """The next key, waited for; `done` or `failed` must follow."""
         while True:
-            next_s = self._fire_timers()
-            if self._ready:
-                key = self._ready.popleft()
-                self._waiting.discard(key)
-                self._running.add(key)
+            key = self.take_ready()
+            if key is not None:
                 return key
+            next_s = self._fire_timers()
             self._news.clear()
             try:
                 await asyncio.wait_for(self._news.wait(), next_s)
