@@ -1,0 +1,1 @@
+"""Membership and fencing against a model."""
