@@ -1,1 +1,1 @@
-"""Membership and fencing against each other, and against a naive model."""
+"""Membership and fencing against a model."""

@@ -50,9 +50,10 @@ def test_what_a_process_wanted_goes_with_it_but_not_what_it_ordered() -> None:
     unheard = Unheard()
     ask(unheard, m.WatchActor(ACTOR), WORKER)
     kill = ask(unheard, m.KillActor(ACTOR), WORKER)
+    release = ask(unheard, m.ReleaseActor(ACTOR), WORKER)
     mine = ask(unheard, m.WatchActor(ACTOR))
     unheard.say(GONE, 0.0)
-    assert unheard.again() == [kill, mine]
+    assert unheard.again() == [kill, release, mine]
 
 
 def test_orders_and_reports_are_kept_until_a_later_heartbeat_is_answered() -> None:
