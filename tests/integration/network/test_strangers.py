@@ -484,4 +484,4 @@ def test_a_process_that_was_stopped_does_not_stop_its_node_manager(node: Node, c
         caller = stack.enter_context(contextlib.closing(node.call()))
         caller.preamble(Address(node.machine.node, 8), is_tls=True)
         assert caller.is_hung_up_on()
-        assert node.manager.peers.refused == before + 1
+        eventually(lambda: node.manager.peers.refused == before + 1, timeout_s=10)
