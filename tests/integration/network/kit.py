@@ -154,8 +154,10 @@ class Caller:
         try:
             while self.sock.recv(1 << 16):
                 pass
-        except (ConnectionResetError, ssl.SSLError):
-            pass
+        except TimeoutError:
+            return False
+        except OSError:
+            pass  # reset, or closed by a handshake that failed
         return True
 
     def close(self) -> None:

@@ -35,15 +35,12 @@ from freehold._io.unix import connect_socket
 from freehold.testing import eventually
 
 STRANGER = Address("b" * 32, 5)
-NOT_TLS = [
-    pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", id="http"),
-    pytest.param(bytes(range(256)), id="garbage"),
-    pytest.param(struct.pack("<8sHHII", b"FREEHOLT", m.PROTOCOL, 1, 0, 0), id="magic"),
-    pytest.param(struct.pack("<8sHHII", b"FREEHOLD", m.PROTOCOL + 1, 1, 0, 0), id="protocol"),
-    pytest.param(struct.pack("<8sHHII", b"FREEHOLD", m.PROTOCOL, 3, 0, 0), id="flags"),
-    pytest.param(struct.pack("<8sHHII", b"FREEHOLD", m.PROTOCOL, 1, 0, 1), id="incarnation"),
-    pytest.param(struct.pack("<8sHHII", b"FREEHOLD", m.PROTOCOL, 1, 77, 0), id="nobody"),
-]
+WORDS = {
+    "magic": (b"FREEHOLT", m.PROTOCOL, 1, 0),
+    "protocol": (b"FREEHOLD", m.PROTOCOL + 1, 1, 0),
+    "flags": (b"FREEHOLD", m.PROTOCOL, 3, 0),
+    "incarnation": (b"FREEHOLD", m.PROTOCOL, 1, 1),
+}
 
 
 class Node:
@@ -112,10 +109,26 @@ def is_refused(node: Node) -> Iterator[Caller]:
 # ---- before the handshake ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", NOT_TLS)
-def test_other_first_words(node: Node, words: bytes) -> None:
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(256))])
+def test_what_is_no_preamble(node: Node, words: bytes) -> None:
     with is_refused(node) as caller:
         caller.say(words)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_preamble_with_another(node: Node, ca: Any, name: str) -> None:
+    """All the rest is as it should be."""
+    magic, protocol, flags, incarnation = WORDS[name]
+    target = node.target.address
+    with is_refused(node) as caller:
+        caller.say(struct.pack("<8sHHII", magic, protocol, flags, target.process, incarnation))
+        if caller.shake(ca.ca_pem, ca.credentials(STRANGER.node)):
+            caller.hello(STRANGER, target, done(1))
+
+
+def test_a_preamble_for_nobody(node: Node) -> None:
+    with is_refused(node) as caller:
+        caller.preamble(Address(node.machine.node, 77), is_tls=True)
 
 
 def test_half_a_preamble(node: Node) -> None:
@@ -148,7 +161,11 @@ def test_one_that_says_nothing_behind_the_handshake(
 
 
 @pytest.mark.parametrize("says_preamble", [False, True])
-def test_too_many_of_them(node: Node, ca: Any, says_preamble: bool) -> None:
+def test_too_many_of_them(
+    node: Node, ca: Any, says_preamble: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "PREAMBLE_S", 60.0)  # it is their number that is too large
+    monkeypatch.setattr(strangers, "HELLO_S", 60.0)
     with contextlib.ExitStack() as stack:
         for _ in range(STRANGERS + 20):
             caller = stack.enter_context(contextlib.closing(node.call()))
@@ -199,7 +216,7 @@ def test_a_certificate(node: Node, ca: Any, certificate: Callable[[Any], m.Crede
         shaken(node, caller, ca, certificate(ca))
 
 
-def test_an_older_tls(node: Node, ca: Any) -> None:
+def test_an_older_tls(node: Node, ca: Any, tmp_path: Path) -> None:
     import ssl
 
     with is_refused(node) as caller:
@@ -208,8 +225,13 @@ def test_an_older_tls(node: Node, ca: Any) -> None:
         context.check_hostname = False
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(cadata=ca.ca_pem)
-        with pytest.raises((ssl.SSLError, OSError)):
-            context.wrap_socket(caller.sock.dup()).close()
+        credentials = ca.credentials(STRANGER.node)
+        path = tmp_path / "certificate"
+        path.write_text(credentials.key_pem + credentials.certificate_pem)
+        context.load_cert_chain(path)
+        with contextlib.suppress(ssl.SSLError, OSError):
+            caller.sock = context.wrap_socket(caller.sock)
+            caller.hello(STRANGER, node.target.address, done(1))
 
 
 # ---- by its first frame --------------------------------------------------------------------------
@@ -220,7 +242,7 @@ def raw(body: bytes) -> bytes:
 
 
 FIRST = {
-    "too large": lambda node: raw(bytes(HELLO_BYTES + 1)),
+    "too large": lambda node: frames.encode([hello(node), done(1, HELLO_BYTES)]),
     "over every limit": lambda node: struct.pack("<IHH", 0xFFFF_FFFF, frames.MAGIC, 0),
     "wrong magic": lambda node: struct.pack("<IHH", 8, 0x1234, 0) + bytes(8),
     "malformed": lambda node: raw(b"\x91\x92\x01\xc3"),
@@ -462,4 +484,4 @@ def test_a_process_that_was_stopped_does_not_stop_its_node_manager(node: Node, c
         caller = stack.enter_context(contextlib.closing(node.call()))
         caller.preamble(Address(node.machine.node, 8), is_tls=True)
         assert caller.is_hung_up_on()
-        assert node.manager.peers.refused == before + 1
+        eventually(lambda: node.manager.peers.refused == before + 1, timeout_s=10)
