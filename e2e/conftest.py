@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.support import images
+from e2e.support import freehold, images
 from e2e.support.cluster import Cluster, kind_cluster
 from e2e.support.dump import dump_namespace
 from e2e.support.reports import refuse_skip
@@ -94,6 +94,12 @@ def operator_image(request: pytest.FixtureRequest, cluster: Cluster) -> str:
 def runtime_image(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     """The runtime's image, on every node."""
     return _image(request, cluster, "runtime")
+
+
+@pytest.fixture(scope="session")
+def release(cluster: Cluster, operator_image: str, runtime_image: str) -> None:
+    """The operator of this tree, for all namespaces."""
+    freehold.install(cluster, operator_image, runtime_image)
 
 
 @pytest.fixture(scope="module", autouse=True)
