@@ -140,7 +140,7 @@ def test_pending_pods_are_cancelled_first() -> None:
     pending = pod(of, 2, state="pending")
     told = report(*(node(p, **IDLE) for p in ready))
     assert on_pods(plan(settled(of, *ready, pending, report=told))) == [
-        "drain uid-g-0-0",
+        "drain uid-g-1-0",
         "delete uid-g-2-0: cancelled",
     ]
 
