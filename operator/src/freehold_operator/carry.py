@@ -287,11 +287,25 @@ class Carrier:
         owner = next(iter(metadata.get("ownerReferences") or ()), None)
         if known is not None and owner is not None and known.meta.owner_uid != owner["uid"]:
             raise _taken(kind, metadata["name"])
+        if known is None:
+            await self._check_free(kind, action.manifest)
         body = await self._kube.apply(kind, action.manifest)
         self._take(kind, body)
         self._memory.accept(refusal_key(action))
         self._count(action, action.kind)
         log.decision(self._about, "apply", f"{action.kind}/{action.name}", action.why)
+
+    async def _check_free(self, kind: Kind, manifest: Body) -> None:
+        """An apply would take over somebody else's object of the name: try to create it first.
+
+        The object is not created so: what `create` sets, no later `apply` would take away again.
+        """
+        try:
+            await self._kube.create(kind, manifest, dry_run=True)
+        except ApiError as error:
+            if error.is_conflict:
+                raise _taken(kind, manifest["metadata"]["name"]) from None
+            raise
 
     async def _check_pod(self, action: CheckPod) -> None:
         try:

@@ -54,6 +54,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout_s: its own; the spec's may have changed since.
         is_scheduled: None until the scheduler has said anything.
         unscheduled_since: when the scheduler first said that it fits nowhere.
+        ready_since: when it last became ready, or last was.
         trouble: the pod's own reason for not being ready.
         exit_code: of the runtime's container, once it has ended.
         is_disrupted: Kubernetes ended it for the node's sake: eviction, preemption, a lost node.
@@ -71,6 +72,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     gone_by: float | None = None
     drain_timeout_s: float = 0.0
     is_ready: bool = False
+    ready_since: float | None = None
     is_scheduled: bool | None = None
     unscheduled_since: float | None = None
     trouble: Trouble | None = None
@@ -231,7 +233,7 @@ def parse_pod(body: Json) -> PodFacts:
     status, spec = body.get("status") or {}, body.get("spec") or {}
     notes = body["metadata"].get("annotations") or {}
     conditions = _conditions(body)
-    scheduled = conditions.get("PodScheduled", {})
+    scheduled, ready = conditions.get("PodScheduled", {}), conditions.get("Ready", {})
     container = _runtime_container(body)
     ended = (container.get("state") or {}).get("terminated") or {}
     running = (container.get("state") or {}).get("running") or {}
@@ -248,7 +250,8 @@ def parse_pod(body: Json) -> PodFacts:
         grace_s=body["metadata"].get("deletionGracePeriodSeconds"),
         gone_by=parse_time(body["metadata"].get("deletionTimestamp")),
         drain_timeout_s=max(0.0, spec.get("terminationGracePeriodSeconds", 30) - DRAIN_MARGIN_S),
-        is_ready=conditions.get("Ready", {}).get("status") == "True",
+        is_ready=ready.get("status") == "True",
+        ready_since=parse_time(ready.get("lastTransitionTime")),
         is_scheduled=None if not scheduled else scheduled.get("status") == "True",
         unscheduled_since=parse_time(scheduled.get("lastTransitionTime"))
         if is_unscheduled

@@ -141,6 +141,8 @@ class _Head:
             ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.enable_retries", 0),
+            # It is in the same Kubernetes cluster, whatever proxy the rest of the world is behind.
+            ("grpc.enable_http_proxy", 0),
         ]
         credentials = grpc.ssl_channel_credentials(root_certificates=access.ca)
         async with grpc.aio.secure_channel(access.address, credentials, options=options) as channel:

@@ -49,10 +49,17 @@ def _quoted(value: Any) -> str:
     return json.dumps(text) if " " in text or '"' in text or not text else text
 
 
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """kopf reports each try of each watch as an error; what fails is said once by the lists."""
+    return not (record.name.startswith("kopf") and "will retry" in record.getMessage())
+
+
 def setup(level: str, format_: str) -> None:
     """Send all logging to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if format_ == "json" else _Text())
+    if level != "debug":
+        handler.addFilter(_is_worth_saying)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -30,7 +30,7 @@ from freehold_operator.facts import PodFacts
 from freehold_operator.pods import PodTemplate
 from freehold_operator.quantity import parse_quantity
 from freehold_operator.scaling import Targets, idle_from, targets
-from freehold_operator.status import Findings, cluster_status, head_pod
+from freehold_operator.status import Findings, blind_from, cluster_status, head_pod
 from freehold_operator.supply import State, Worker, aged, classify
 from freehold_operator.view import ClusterView
 from freehold_operator.workers import GroupPlan, Scene, kill, plan_group, soonest
@@ -305,7 +305,9 @@ def plan_cluster(view: ClusterView, now: float) -> Plan:
         waits_for_actors=sum(p.waits_for_actors for p in plans),
     )
     actions += _status(view, findings, now)
+    blind = blind_from(view, findings)
     again = soonest(again, idle_from(cluster, workers, now))
+    again = soonest(again, blind if blind is not None and blind > now else None)
     overdue = [
         w.pod.unscheduled_since + timeout_s
         for w in workers

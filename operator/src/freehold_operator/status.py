@@ -26,6 +26,10 @@ NODE_LOST_S = 30.0
 """
 
 
+CONNECT_S = 15.0
+"""After a head became ready, until its report is missed."""
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """What planning found out beside actions."""
 
@@ -162,9 +166,21 @@ def _workers_condition(groups: Sequence[Mapping[str, Any]], *, is_stopped: bool)
     return Condition("WorkersReady", False, worst.get("reason", "Starting"), counts + words)
 
 
-def _limit_condition(view: ClusterView, findings: Findings, *, is_stopped: bool) -> Condition:
-    is_blind = view.cluster.spec.autoscaling is not None and view.report is None and not is_stopped
-    if findings.waits_for_head or is_blind:
+def blind_from(view: ClusterView, findings: Findings) -> float | None:
+    """When the head's silence became, or becomes, worth telling; None while it is not missed."""
+    if view.report is not None or view.cluster.spec.autoscaling is None or _is_stopped(view):
+        return None
+    if not any(w.state is State.READY for w in findings.workers):
+        return None
+    pod = head_pod(view)
+    if pod is None or not pod.is_ready or pod.ready_since is None:
+        return 0.0
+    return pod.ready_since + CONNECT_S
+
+
+def _limit_condition(view: ClusterView, findings: Findings, now: float) -> Condition:
+    blind = blind_from(view, findings)
+    if findings.waits_for_head or (blind is not None and now >= blind):
         return Condition(
             "ScalingLimited",
             True,
@@ -286,7 +302,7 @@ def cluster_status(view: ClusterView, findings: Findings, now: float) -> dict[st
         workers,
         _progress_condition(view, findings, head, groups),
         suspended,
-        _limit_condition(view, findings, is_stopped=is_stopped),
+        _limit_condition(view, findings, now),
         _degraded_condition(view, findings, head),
     ]
     selector = {names.LABEL_CLUSTER: meta.name, names.LABEL_ROLE: names.ROLE_WORKER}

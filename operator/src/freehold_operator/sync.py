@@ -67,16 +67,19 @@ class Sync:
                     self._liveness.note_failure()
                     _log.warning("list of %s failed: %s", kind.plural, error)
 
-    async def _start(self) -> None:
+    async def _first(self, kind: Kind) -> None:
+        """List a kind until that succeeds."""
         delay_s = 0.5
-        for kind in kinds.WATCHED:
-            while not self._cache.has_listed((kind,)):
-                try:
-                    await self.replace(kind)
-                except ApiError as error:
-                    _log.warning("list of %s failed: %s; again", kind.plural, error)
-                    await asyncio.sleep(delay_s)
-                    delay_s = min(delay_s * 2, 10.0)
+        while not self._cache.has_listed((kind,)):
+            try:
+                await self.replace(kind)
+            except ApiError as error:
+                _log.warning("list of %s failed: %s; again", kind.plural, error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 10.0)
+
+    async def _start(self) -> None:
+        await asyncio.gather(*map(self._first, kinds.WATCHED))
         self._liveness.note_success(self._clock())
         for kind in kinds.WATCHED:
             for facts in self._cache.all(kind):

@@ -161,7 +161,8 @@ def _shrink(
         candidates = [w for w in free if is_idle(w, idle_s)]
     else:
         candidates = free
-    candidates.sort(key=lambda w: (-(w.node.idle_s if w.node else 0), w.name))
+    # Of those that have been idle equally long, to the second, the highest ordinal.
+    candidates.sort(key=lambda w: (-int(w.node.idle_s if w.node else 0), -w.pod.ordinal))
     if scene.may_drain is not None:
         candidates = candidates[: scene.may_drain]
     # What is ready and stays is never fewer than what is wanted, however many are on their way.

@@ -15,7 +15,7 @@ from tests.api.support.supervisor import Operator, Zygote
 
 from freehold.testing import eventually
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 INTERVAL_S = 0.05
 
 Place = tuple[Path, str, Path, int]

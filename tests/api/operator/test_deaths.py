@@ -96,7 +96,7 @@ def picture(one: Scene) -> list[Any]:
             name = metadata["name"]
             ordinal = metadata.get("annotations", {}).get("freehold.dev/ordinal")
             if ordinal is not None:
-                name = f"worker {ordinal}"
+                name = "worker"  # which of two idle ones goes is as may be
             for label in list(labels):
                 if "uid" in label or label == "controller-revision-hash":
                     del labels[label]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from freehold.testing import eventually
 PROBE_PERIOD_S = 1.0
 PROBE_TIMEOUT_S = 2.0
 FAILURES_MAX = 3
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 class Zygote:
@@ -84,6 +85,13 @@ class Zygote:
         self._process.stdout.close()
 
 
+def _kill(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it has just ended by itself
+
+
 class Operator:
     """An operator that is kept running, in one namespace.
 
@@ -138,13 +146,10 @@ class Operator:
     def end(self, number: signal.Signals) -> int:
         """End the process that runs now; its exit code. The supervisor starts another."""
         pid = self._pid
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
+        _kill(pid, number)
         code = self._zygote.wait(pid, 10.0)
         if code is None:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid, signal.SIGKILL)
             code = self._zygote.wait(pid, 10.0)
             raise AssertionError(f"the operator did not end by {number.name} in 10 s")
         return code
@@ -210,6 +215,7 @@ class Operator:
     def _keep_running(self) -> None:
         failures = 0
         has_answered = False
+        probe_at = 0.0
         while not self._stop.is_set():
             code = self._zygote.wait(self._pid, self._probe_s)
             if self._stop.is_set():
@@ -222,8 +228,11 @@ class Operator:
                 self._start()
                 failures, has_answered = 0, False
                 continue
+            if time.monotonic() < probe_at:
+                continue
+            probe_at = time.monotonic() + PROBE_PERIOD_S
             status, _ = self.probe()
             has_answered = has_answered or status == 200
             failures = failures + 1 if has_answered and status != 200 else 0
             if failures >= FAILURES_MAX:
-                os.kill(self._pid, signal.SIGKILL)
+                _kill(self._pid, signal.SIGKILL)

@@ -189,6 +189,16 @@ def test_what_is_gone_already_is_done() -> None:
     assert stage.run(delete("a", "u")).retry_s is None
 
 
+def test_an_apply_takes_nobody_elses_object() -> None:
+    stage = Stage()
+    account = {"kind": "ServiceAccount", "metadata": {"name": "c", "namespace": "n"}}
+    stage.kube.put(kinds.ACCOUNT, account)
+    account["metadata"]["ownerReferences"] = OWNERS
+    stage.run(Apply(kind="ServiceAccount", manifest=account, why="missing"), create("a"))
+    assert stage.writes == []
+    assert stage.memory.refusals["ServiceAccount"].trouble.reason == "NameTaken"
+
+
 def test_secrets_are_made_once_and_fit_together() -> None:
     stage = Stage()
     stage.run(EnsureSecrets(why="none"))

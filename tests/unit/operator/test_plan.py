@@ -140,7 +140,7 @@ def test_pending_pods_are_cancelled_first() -> None:
     pending = pod(of, 2, state="pending")
     told = report(*(node(p, **IDLE) for p in ready))
     assert on_pods(plan(settled(of, *ready, pending, report=told))) == [
-        "drain uid-g-0-0",
+        "drain uid-g-1-0",
         "delete uid-g-2-0: cancelled",
     ]
 
@@ -423,3 +423,15 @@ def test_a_service_that_was_changed_is_put_right() -> None:
     changed = msgspec.structs.replace(view.service, body=body)
     actions = plan(msgspec.structs.replace(view, service=changed))
     assert [a.kind for a in actions if isinstance(a, Apply)] == ["Service"]
+
+
+def test_a_silent_head_is_told_of_once_it_is_missed() -> None:
+    of = autoscaled(group(minReplicas=1))
+    new = settled(of, pods=(head(ready_since=NOW - 5), pod(of)))
+    found = plan_cluster(new, NOW)
+    assert conditions(found.actions)["ScalingLimited"] == ("False", "NotLimited")
+    assert found.look_again == NOW + 10
+    later = plan(new, NOW + 10)
+    assert conditions(later)["ScalingLimited"] == ("True", "HeadUnreachable")
+    alone = settled(of, pods=(head(ready_since=NOW - 50),))
+    assert conditions(plan(alone))["ScalingLimited"] == ("False", "NotLimited")
