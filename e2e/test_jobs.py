@@ -47,15 +47,8 @@ def test_outcomes_are_conditions_with_exit_codes(cluster: Cluster, namespace: st
     assert late["reason"] == "DeadlineExceeded"
     assert fh.condition(cluster, "fj", "held", namespace, "Suspended")["status"] == "True"
     assert cluster.find("job", "held-1", namespace) is None
-    cluster.kubectl(
-        "patch",
-        "fj",
-        "held",
-        "--type=merge",
-        "-p",
-        '{"spec":{"suspend":false}}',
-        namespace=namespace,
-    )
+    resume = '{"spec":{"suspend":false}}'
+    cluster.kubectl("patch", "fj", "held", "--type=merge", "-p", resume, namespace=namespace)
     assert fh.await_end(cluster, "held", namespace) == "Complete"
 
 
