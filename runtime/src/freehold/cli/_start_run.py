@@ -16,6 +16,7 @@ from freehold._processes.node.start import DAEMON, FOREGROUND, NodeReady, NodeSt
 from freehold.cli import _nodes
 
 HEALTH_PORT = 7402
+PEER_PORT = 7401
 
 
 def run(head: bool, address: str | None, block: bool, options: dict[str, Any]) -> int:
@@ -26,6 +27,9 @@ def run(head: bool, address: str | None, block: bool, options: dict[str, Any]) -
     is_health_optional = sources["health_port"] == "default"
     if is_health_optional:
         settings = msgspec.structs.replace(settings, health_port=HEALTH_PORT)
+    is_peer_port_optional = sources["peer_port"] == "default"
+    if is_peer_port_optional:
+        settings = msgspec.structs.replace(settings, peer_port=PEER_PORT)
     if head and address:
         raise click.UsageError("--head begins a cluster and --address joins one: give one of them")
     if not head and not settings.address:
@@ -44,6 +48,7 @@ def run(head: bool, address: str | None, block: bool, options: dict[str, Any]) -
         join=join,
         version=joining.freehold_version(),
         is_health_optional=is_health_optional,
+        is_peer_port_optional=is_peer_port_optional,
     )
     if block:
         bootstrap.become_node(start)

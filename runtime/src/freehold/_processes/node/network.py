@@ -54,7 +54,7 @@ class NetworkDesk:
         if credentials is None:
             raise ValueError("host is given, but this node has no credentials to be believed with")
         try:
-            self._gate = Gate(hub.peers, tcp.resolve(host), settings.peer_port)
+            self._gate = self._listen(tcp.resolve(host))
         except OSError as error:
             raise ValueError(
                 f"host is {host!r} with peer_port {settings.peer_port} but must be an address of "
@@ -65,6 +65,15 @@ class NetworkDesk:
         places = [self.place] if head is None else [self.place, head]
         network = NetworkStart(credentials, settings.tls, places)
         hub.peers.network = Network(hub.reactor, hub.cluster, hub.node, network)
+
+    def _listen(self, host: str) -> Gate:
+        port = self._start.settings.peer_port
+        try:
+            return Gate(self._hub.peers, host, port)
+        except OSError:
+            if not self._start.is_peer_port_optional:
+                raise
+            return Gate(self._hub.peers, host, 0)
 
     def start(self) -> NetworkStart | None:
         """What a process that begins is told."""

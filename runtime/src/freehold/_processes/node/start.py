@@ -50,6 +50,8 @@ class NodeStart(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     join: ControlAddress | None = None
     version: str = ""
     """Freehold's own, to be named when versions do not fit."""
+    is_peer_port_optional: bool = False
+    """Take another port than `peer_port` if that is taken: nobody asked for it."""
     is_health_optional: bool = False
     """Go on without the health port if it is taken: nobody asked for it."""
 
