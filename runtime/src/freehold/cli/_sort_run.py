@@ -36,6 +36,7 @@ from freehold.shuffle import (
     generate_files,
     record_files,
     sort_files,
+    sort_scattered,
     validate_files,
 )
 
@@ -72,6 +73,8 @@ class _Work:
         stack.callback(self.display.close)
         self.output: Path | None = None
         self.scratch: Path | None = None
+        self.hosts: dict[str, int] = {}
+        """Of a scattered sort: the partitions that each machine has."""
 
     @property
     def num_partitions(self) -> int:
@@ -88,6 +91,8 @@ class _Work:
     def run(self) -> Report:
         """All stages that were asked for. The files come first: they outlive the cluster."""
         request = self.request
+        if request.is_scattered:
+            return self._run_scattered()
         if request.validate_only:
             self._start_cluster()
             return check(validate_files(self._inputs, self.display))
@@ -107,6 +112,21 @@ class _Work:
             self._inputs = record_files(input_directory)
         return check(self._sort(), expected)
 
+    def _run_scattered(self) -> Report:
+        request = self.request
+        self._stack.callback(fh.shutdown)
+        fh.init(address=request.address)
+        options = ShuffleOptions(on_progress=self.display)
+        found = sort_scattered(
+            self._wanted(),
+            self.num_partitions,
+            scratch=request.scratch,
+            keep=request.keep,
+            options=options,
+        )
+        self.hosts = found.partitions_by_host
+        return check(found.sorted, found.generated)
+
     def print_result(self, report: Report) -> None:
         """The total and the verdict, last; or all of it as one JSON object."""
         size_bytes, seconds = self.record_count * RECORD_BYTES, self.display.seconds(*_SORT_STAGES)
@@ -119,6 +139,9 @@ class _Work:
             click.echo(f"sorted {in_bytes(size_bytes)} in {seconds:.2f} s: {rate:.2f} GB/s")
         if kept is not None:
             click.echo(f"output: {kept}")
+        if self.hosts:
+            where = ", ".join(f"{host}: {count}" for host, count in self.hosts.items())
+            click.echo(f"partitions by machine: {where}")
         if self.scratch is not None and self.request.keep:
             click.echo(f"kept: {self.scratch}")
         if self.request.generate_only:
@@ -139,6 +162,7 @@ class _Work:
             "duplicate_keys": found.duplicate_keys,
             "size_bytes": size_bytes,
             "partitions": self.num_partitions,
+            "partitions_by_host": self.hosts,
             "stages": [
                 {
                     "stage": time.stage,
@@ -153,11 +177,14 @@ class _Work:
         }
 
     def _generate(self, directory: Path) -> Summary:
+        wanted = self._wanted()
+        return generate_files(directory, wanted, self.num_partitions, self.display)
+
+    def _wanted(self) -> RecordRange:
         request = self.request
         kind = RecordKind.ASCII if request.ascii else RecordKind.BINARY
         keys = KeyDistribution.SKEWED if request.skew else KeyDistribution.UNIFORM
-        wanted = RecordRange(0, request.record_count, kind, keys)
-        return generate_files(directory, wanted, self.num_partitions, self.display)
+        return RecordRange(0, request.record_count, kind, keys)
 
     def _sort(self) -> Summary:
         request = self.request

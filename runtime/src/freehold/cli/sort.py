@@ -30,6 +30,8 @@ class SortRequest:
     output: Path | None
     ascii: bool
     skew: bool
+    address: str | None
+    scratch: Path | None
     num_cpus: int | None
     nodes: int
     keep: bool
@@ -44,6 +46,14 @@ class SortRequest:
         if self.records is not None:
             return self.records
         return (DEFAULT_SIZE_BYTES if self.size is None else self.size) // 100
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether the records are made, sorted and checked on the machines of a cluster."""
+        is_elsewhere = bool(self.address or self.scratch or in_cluster())
+        return is_elsewhere and not (
+            self.input or self.output or self.generate_only or self.validate_only
+        )
 
     def check(self) -> None:
         """Refuse options that do not go together.
@@ -76,12 +86,21 @@ class SortRequest:
             raise click.UsageError("--generate-only needs --output DIR and no --input")
         if self.validate_only and (self.output or not self.input):
             raise click.UsageError("--validate-only needs --input DIR and no --output")
+        if self.is_scattered:
+            return
         if not modes and not self.output:
             raise click.UsageError(
                 "say where the sorted records go with --output DIR, or try: freehold sort --demo"
             )
         if self.input and self.output and self.input.resolve() == self.output.resolve():
             raise click.UsageError("--input and --output are the same directory; give two")
+
+
+def in_cluster() -> bool:
+    """Whether `freehold.init()` would join a cluster that is there: `FREEHOLD_ADDRESS` names it."""
+    from freehold.cli import _nodes
+
+    return bool(_nodes.network_settings().address)
 
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -101,6 +120,10 @@ _EXISTING = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.option("--ascii", is_flag=True, help="Write printable records instead of binary ones.")
 @click.option("--skew", is_flag=True, help="Write keys by a power law, with 16 hot ones.")
+@click.option("--address", help="Sort on this cluster's machines: HOST:PORT, a join string, auto.")
+@click.option(
+    "--scratch", type=_DIRECTORY, help="Each machine's folder.  [default: /scratch]"
+)
 @click.option("--num-cpus", type=click.IntRange(1), help="CPUs a node.  [default: this machine's]")
 @click.option("--nodes", type=click.IntRange(1, 64), default=1, help="Nodes on this machine.")
 @click.option("--keep", is_flag=True, help="Keep the files that would be removed.")
@@ -129,6 +152,10 @@ def command(**options: Any) -> int:
     Make an input, and look at an output again later:
         freehold sort --generate-only --size 10GB --output /data/in
         freehold sort --validate-only --input /data/out
+
+    On a cluster of several machines (--address, or in a FuturesJob) each map makes its records on
+    its own machine's scratch disk, each reduce writes and checks its partition there:
+        freehold sort --address auto --size 10GB
 
     Progress goes to stderr, results to stdout. Exit code 1 if the result is invalid.
     """

@@ -24,6 +24,7 @@ from freehold.shuffle.ordering import (
     uniform_boundaries,
 )
 from freehold.shuffle.records import RECORD_BYTES, as_records, checksum
+from freehold.shuffle.scattered import Scattered, sort_scattered
 from freehold.shuffle.simple import ShuffleOptions, ShuffleProgress, simple_shuffle
 from freehold.shuffle.sort import generate_files, sort_files, validate_files
 from freehold.shuffle.validate import Report, Summary, check, join_summaries, summarize
@@ -36,6 +37,7 @@ __all__ = [
     "RecordKind",
     "RecordRange",
     "Report",
+    "Scattered",
     "ShuffleOptions",
     "ShuffleProgress",
     "Summary",
@@ -53,6 +55,7 @@ __all__ = [
     "simple_shuffle",
     "sort_files",
     "sort_records",
+    "sort_scattered",
     "split_parts",
     "summarize",
     "uniform_boundaries",

@@ -87,7 +87,7 @@ def generate_files(
         )
         for i in range(num_files)
     ]
-    return _join_counts(_run_stage("generate", generate_part, tasks, on_progress))
+    return join_counts(run_stage("generate", generate_part, tasks, on_progress))
 
 
 def sort_files(
@@ -181,7 +181,7 @@ def validate_files(
         valid: 1,000 records, checksum 1ea6370b955, 0 duplicate keys
     """
     tasks = [(part,) for part in parts]
-    return join_summaries(_run_stage(stage, validate_part, tasks, on_progress))
+    return join_summaries(run_stage(stage, validate_part, tasks, on_progress))
 
 
 def map_count(num_records: int, num_partitions: int) -> int:
@@ -244,7 +244,7 @@ def partition_name(partition: int) -> str:
     return f"part-{partition:05d}"
 
 
-def _join_counts(summaries: Iterable[Summary]) -> Summary:
+def join_counts(summaries: Iterable[Summary]) -> Summary:
     """The summary of generated files, whose order was not looked at: count and checksum only."""
     records = total = 0
     for summary in summaries:
@@ -259,12 +259,12 @@ def _sample_boundaries(
     total = max(1, sum(part.count for part in parts))
     wanted = SAMPLES_PER_PARTITION * num_partitions
     tasks = [(part, -(-wanted * part.count // total)) for part in parts if part.count]
-    samples = _run_stage("sample", sample_part, tasks, on_progress)
+    samples = run_stage("sample", sample_part, tasks, on_progress)
     sample = np.concatenate(samples) if samples else np.empty(0, np.uint64)
     return sampled_boundaries(sample, num_partitions)
 
 
-def _run_stage(
+def run_stage(
     stage: str,
     function: Callable[..., Any],
     tasks: Sequence[tuple[Any, ...]],
