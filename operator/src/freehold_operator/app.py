@@ -26,7 +26,7 @@ from freehold_operator.settings import Settings, in_cluster, kubeconfig
 from freehold_operator.sync import Sync
 from freehold_operator.workqueue import WorkQueue
 
-STOP_S = 2.0
+STOP_S = 1.0
 """Until all connections are closed. Nothing is lost by a harder end: all state is in the API
 server."""
 
@@ -120,8 +120,13 @@ class App:
         running = asyncio.create_task(handlers.run(self._settings, self._told, ready))
         waiting = asyncio.create_task(ready.wait())
         try:
-            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            self._take_signals()
+            done: set[asyncio.Task[Any]] = set()
+            while not done:
+                # It may be long before kopf is ready, if the API server is away.
+                done, _ = await asyncio.wait(
+                    {running, waiting}, timeout=0.2, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._take_signals()
             await running
         finally:
             waiting.cancel()

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from freehold_operator.errors import ApiError, ApiUnreachableError
+from freehold_operator.errors import ApiError, ApiUnreachableError, SettingsError
 from freehold_operator.kinds import Kind
 from freehold_operator.metrics import Metrics
 from freehold_operator.names import FIELD_MANAGER
@@ -58,12 +58,21 @@ class Kube(Protocol):
 
 
 async def configuration(kubeconfig: str | None, *, in_cluster: bool) -> Configuration:
-    """Where the API server is and how to log in: the pod's own account, or a kubeconfig."""
+    """Where the API server is and how to log in: the pod's own account, or a kubeconfig.
+
+    Raises:
+        SettingsError: there is neither.
+    """
     found = Configuration()
-    if in_cluster and not kubeconfig:
-        load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
-    else:
-        await load_kube_config(config_file=kubeconfig, client_configuration=found)  # type: ignore[no-untyped-call]
+    try:
+        if in_cluster and not kubeconfig:
+            load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+        else:
+            await load_kube_config(config_file=kubeconfig, client_configuration=found)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise SettingsError(
+            f"no way to an API server: run in a pod, or name a kubeconfig in KUBECONFIG ({error})"
+        ) from None
     # Watches are kopf's; these are short calls, of which a burst of creates may have many.
     found.connection_pool_maxsize = 64
     return found

@@ -56,7 +56,9 @@ def _apply(
     view: ClusterView, manifest: dict[str, Any], live: dict[str, Any] | None, now: float
 ) -> list[Action]:
     kind = manifest["kind"]
-    if live is not None and merge.is_part(manifest, live):
+    # The items of a list do not say their kind.
+    wanted = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
+    if live is not None and merge.is_part(wanted, live):
         return []
     if _is_blocked(view, kind, now):
         return []
