@@ -188,9 +188,6 @@ KEEPALIVE_PERIOD_S = 3.0
 KEEPALIVE_TIMEOUT_S = 2.0
 """… and given up when no answer comes within this: a dead peer is noticed within 5 s."""
 
-HEARTBEAT_S = 2.0
-"""A node that has said nothing for this long says that it lives; far below `FENCE_S`."""
-
 STREAM_SILENCE_S = 6.0
 """A node's stream on which nothing came for this long is cut, by either end, and made again: each
 says something every two or three seconds. gRPC's own pings do not notice a process that hangs."""
@@ -229,9 +226,6 @@ WATCHERS = 64
 
 WATCH_SILENCE_S = 10.0
 """A watched cluster without changes is shown again after this: silence means a dead connection."""
-
-DEAD_SHOWN_S = 3600.0
-"""Dead nodes are shown to clients for this long."""
 
 LEAF_S = 24 * 3600.0
 """Life of a node's certificate; renewed at half of it."""

@@ -218,7 +218,7 @@ def dumps_function(
 
 def _dumps_by_value(value: Any, role: Role, root: str, *, in_band: bool = False) -> bytes:
     """Pickle with cloudpickle, forgetting what C pickle had collected before it gave up."""
-    import cloudpickle  # here, because most processes that only read never need it
+    from freehold._io import by_value  # here, because who only reads never needs it
 
     take = None if in_band else _take_buffer
     if not in_band:
@@ -226,7 +226,7 @@ def _dumps_by_value(value: Any, role: Role, root: str, *, in_band: bool = False)
     if active.collected:
         active.collected.clear()
     try:
-        payload: bytes = cloudpickle.dumps(value, 5, buffer_callback=take)
+        payload = by_value.dumps(value, take)
     except (FreeholdError, MemoryError):
         raise
     except Exception as error:
