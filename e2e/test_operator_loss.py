@@ -1,0 +1,40 @@
+"""The operator is killed while it makes a cluster: its successor goes on, nothing is twice."""
+
+from __future__ import annotations
+
+from e2e.support import freehold as fh
+from e2e.support.cluster import Cluster
+
+from freehold.testing import eventually
+
+
+def kill_operator(cluster: Cluster) -> None:
+    arguments = ("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
+    cluster.kubectl(*arguments, namespace=fh.SYSTEM)
+
+
+def test_a_cluster_that_was_begun_is_finished_once(
+    cluster: Cluster, namespace: str, release: None
+) -> None:
+    spec = fh.cluster_spec(fh.workers(), replicas=2)
+    cluster.apply(fh.futures_cluster("small", spec), namespace=namespace)
+    eventually(
+        lambda: cluster.find("statefulset", "small-head", namespace),
+        timeout_s=20.0,
+        interval_s=0.1,
+    )
+    kill_operator(cluster)
+    fh.await_condition(cluster, "fc/small", namespace, "Ready", timeout_s=100.0)
+    workers = [pod["metadata"]["name"] for pod in fh.pods(cluster, namespace)]
+    assert len(workers) == 2
+    secrets = cluster.objects("secrets", namespace, labels="freehold.dev/cluster=small")
+    names = sorted(secret["metadata"]["name"] for secret in secrets)
+    assert names == ["small-auth", "small-ca"]
+    # Once there is peace nothing is made or deleted any more.
+    version = cluster.get("fc", "small", namespace)["metadata"]["resourceVersion"]
+    kill_operator(cluster)
+    cluster.kubectl(
+        "rollout", "status", "deployment/freehold", "--timeout=60s", namespace=fh.SYSTEM
+    )
+    assert [pod["metadata"]["name"] for pod in fh.pods(cluster, namespace)] == workers
+    assert cluster.get("fc", "small", namespace)["metadata"]["resourceVersion"] == version
