@@ -11,7 +11,6 @@ written is compared with what was sorted though nobody saw both.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -19,7 +18,7 @@ import secrets
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def sort_scattered(
         num_partitions: how many output files.
         scratch: a directory that each machine has for itself; by default `/scratch` where that can
             be written to, else the machine's temporary directory.
-        keep: leave the output's files where they were written, in a folder `freehold-sort-…`.
+        keep: leave the output's files where they were written, as `freehold-sort-…-part-00000` ….
         options: how to run the tasks; its `on_progress` is told of "sample", "map", "reduce".
 
     Returns:
@@ -103,27 +102,25 @@ def sort_scattered(
     options = options or ShuffleOptions()
     ranges = _cut(wanted, map_count(wanted.count, num_partitions))
     boundaries = _boundaries(wanted, ranges, num_partitions, options)
-    folder = f"freehold-sort-{secrets.token_hex(4)}"
+    run = f"freehold-sort-{secrets.token_hex(4)}"
 
     def map_one(part: RecordRange) -> list[Any]:
-        with _folder(scratch, folder) as directory:
-            path = directory / f"input-{part.first}-{secrets.token_hex(4)}"
-            try:
-                made = generate_part(str(path), part)
-                return [*map_part(whole_file(path), boundaries), made]
-            finally:
-                path.unlink(missing_ok=True)
+        path = _file(scratch, run, f"input-{part.first}-{secrets.token_hex(4)}")
+        try:
+            made = generate_part(str(path), part)
+            return [*map_part(whole_file(path), boundaries), made]
+        finally:
+            path.unlink(missing_ok=True)
 
     def reduce_one(partition: int, *blocks: Any) -> Any:
         if partition == num_partitions:
             return join_counts(blocks)
-        with _folder(scratch, folder) as directory:
-            path = directory / partition_name(partition)
-            count = reduce_blocks(str(path), blocks)
-            summary = validate_part(FilePart(str(path), 0, count))
-            if not keep:
-                path.unlink(missing_ok=True)
-            return summary, socket.gethostname()
+        path = _file(scratch, run, partition_name(partition))
+        count = reduce_blocks(str(path), blocks)
+        summary = validate_part(FilePart(str(path), 0, count))
+        if not keep:
+            path.unlink(missing_ok=True)
+        return summary, socket.gethostname()
 
     outputs = simple_shuffle(ranges, map_one, reduce_one, num_partitions + 1, options)
     *partitions, generated = fh.get(outputs)
@@ -164,15 +161,11 @@ def sample_range(part: RecordRange) -> NDArray[np.uint64]:
     return np.concatenate(prefixes) if prefixes else np.empty(0, np.uint64)
 
 
-@contextlib.contextmanager
-def _folder(scratch: str | Path | None, name: str) -> Iterator[Path]:
-    """This machine's folder of the sort; it goes with its last file."""
+def _file(scratch: str | Path | None, run: str, name: str) -> Path:
+    """A file on this machine. All of a sort's lie beside each other: a folder of their own would
+    have to be taken away while another task is about to write there."""
     if scratch is None:
         scratch = SCRATCH if os.access(SCRATCH, os.W_OK) else tempfile.gettempdir()
-    directory = Path(scratch) / name
+    directory = Path(scratch)
     directory.mkdir(parents=True, exist_ok=True)
-    try:
-        yield directory
-    finally:
-        with contextlib.suppress(OSError):  # others have files there
-            directory.rmdir()
+    return directory / f"{run}-{name}"
