@@ -24,6 +24,7 @@ from yarl import URL
 HOP_HEADERS = ("transfer-encoding", "connection", "keep-alive", "content-length", "host")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 BODY_BYTES_MAX = 16 << 20
+CLOSING_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class HttpProxy(LoopThread):
     async def _close(self) -> None:
         await self._runner.cleanup()
         await self._session.close()
+        # Both only begin to close TLS connections; a loop that stops now would leave them open.
+        await asyncio.sleep(CLOSING_S)
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         body = await incoming.read()
