@@ -30,11 +30,10 @@ def test_a_cluster_that_was_begun_is_finished_once(
     secrets = cluster.objects("secrets", namespace, labels="freehold.dev/cluster=small")
     names = sorted(secret["metadata"]["name"] for secret in secrets)
     assert names == ["small-auth", "small-ca"]
-    # Once there is peace nothing is made or deleted any more.
-    version = cluster.get("fc", "small", namespace)["metadata"]["resourceVersion"]
+    # Once there is peace nothing is made or deleted any more, whoever looks after it.
     kill_operator(cluster)
     cluster.kubectl(
         "rollout", "status", "deployment/freehold", "--timeout=60s", namespace=fh.SYSTEM
     )
+    fh.await_condition(cluster, "fc/small", namespace, "Ready", timeout_s=30.0)
     assert [pod["metadata"]["name"] for pod in fh.pods(cluster, namespace)] == workers
-    assert cluster.get("fc", "small", namespace)["metadata"]["resourceVersion"] == version

@@ -24,6 +24,7 @@ from yarl import URL
 HOP_HEADERS = ("transfer-encoding", "connection", "keep-alive", "content-length", "host")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 BODY_BYTES_MAX = 16 << 20
+CLOSING_S = 0.3
 
 # How a real server says that a watch asks for a version it no longer has: in a stream that begins
 # well.
@@ -164,6 +165,8 @@ class HttpProxy(LoopThread):
     async def _close(self) -> None:
         await self._runner.cleanup()
         await self._session.close()
+        # Both only begin to close TLS connections; a loop that stops now would leave them open.
+        await asyncio.sleep(CLOSING_S)
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         body = await incoming.read()

@@ -70,10 +70,12 @@ class Outcome(msgspec.Struct, kw_only=True):
     Attributes:
         again: look again at this time, or at once if it has passed.
         retry_s: something failed that may pass; make the pass again after at least this long.
+        has_acted: something was changed, so that the next failure is another than the last.
     """
 
     again: float | None = None
     retry_s: float | None = None
+    has_acted: bool = False
     errors: list[str] = []
 
     def look_at(self, when: float) -> None:
@@ -209,6 +211,8 @@ class Carrier:
 
     def _count(self, action: Action, kind: str) -> None:
         self._tools.metrics.actions.labels(type(action).__name__, kind).inc()
+        if not isinstance(action, WriteStatus):
+            self._outcome.has_acted = True
 
     async def _look_again(
         self, kind: Kind, key: tuple[str, str], uid: str, error: ApiError

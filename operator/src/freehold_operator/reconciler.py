@@ -37,6 +37,9 @@ from freehold_operator.workqueue import Key, WorkQueue
 SECRETS_LOOK_S = 300.0
 """Between looks whether the Secrets are still there; they are not watched."""
 
+GONE_AGAIN_S = 5.0
+"""Before an object that the cache lacks and a list shows is looked at again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -116,6 +119,8 @@ class Reconciler:
             self._queue.failed(key)
             return "defect"
         if outcome.retry_s is not None:
+            if outcome.has_acted:
+                self._queue.forgive(key)
             delay_s = self._queue.failed(key, outcome.retry_s)
             _log.warning("%s: %s; again in %.1f s", key, "; ".join(outcome.errors), delay_s)
             return "failed"
@@ -276,12 +281,11 @@ class Reconciler:
             pods = self._cache.of(kinds.POD, names.LABEL_JOB, key.namespace, key.name)
         if not pods:
             return Outcome(errors=[])
-        # The cache may be wrong, and killing is not undone: ask.
-        body = await self._get(kind, key.namespace, key.name)
-        if body is not None:
-            self._cache.put(kind, body, self._tools.clock())
-            self._queue.add(key)
-            return Outcome(errors=[])
+        # The cache may be wrong, and killing is not undone: ask. By a list, for which there are
+        # rights anyway.
+        listed, _ = await self._tools.kube.list(kind, key.namespace, names_only=True)
+        if any(body["metadata"]["name"] == key.name for body in listed):
+            return Outcome(errors=[], again=self._tools.clock() + GONE_AGAIN_S)
         actions: list[Action] = kill(
             classify(pods, None, 0.0, 0.0), f"suspended: {key.kind} {key.name} was deleted"
         )

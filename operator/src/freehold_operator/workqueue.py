@@ -125,6 +125,10 @@ class WorkQueue:
         # Another taker may have slept while this one held the key.
         self._news.set()
 
+    def forgive(self, key: Key) -> None:
+        """A key's pass got further than the last: its next delay is the first again."""
+        self._failures.pop(key, None)
+
     def forget(self, key: Key) -> None:
         """A key's object is gone: nothing more is due for it."""
         self._due.pop(key, None)

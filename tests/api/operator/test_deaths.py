@@ -148,15 +148,15 @@ class Deaths:
 
     @staticmethod
     def _rest(scene: Scene) -> None:
-        """Until two pictures in a row are the same."""
+        """Until nothing is under way and two pictures in a row are the same."""
         last: list[Any] = []
 
         def is_same() -> bool:
             nonlocal last
             before, last = last, picture(scene)
-            return before == last
+            return before == last and scene.condition("Progressing")[0] != "True"
 
-        eventually(is_same, 30, interval_s=0.4)
+        eventually(is_same, 60, interval_s=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ from freehold.testing import eventually
 from freehold_operator._proto import control_pb2 as pb
 
 PERIOD_S = 0.1
+FRAME_S = 8.0
+"""A frame comes at least every 10 s: silence means a dead connection."""
 ALIVE, DRAINING, DRAINED, DEAD = 1, 2, 3, 4
 
 
@@ -193,15 +195,15 @@ class FakeHead:
 
     def _watch(self, request: pb.WatchClusterRequest, context: Any) -> Iterator[pb.ClusterState]:
         self._allow(context)
-        server, last = self._server, None
+        server, last, sent = self._server, None, 0.0
         while context.is_active() and self._server is server and not self._stop.is_set():
             state = self._state()
             gist = (
                 [(n.name, n.state, n.idle_s > 0, n.actors) for n in state.nodes],
                 list(state.demand),
             )
-            if gist != last:
-                last = gist
+            if gist != last or time.monotonic() - sent > FRAME_S:
+                last, sent = gist, time.monotonic()
                 yield state
             self._stop.wait(PERIOD_S)
 

@@ -151,6 +151,13 @@ def test_a_failure_is_delayed_longer_each_time_and_news_do_not_hasten_it() -> No
     assert queue.failed(A, at_least_s=90) == 90
 
 
+def test_progress_makes_the_next_delay_the_first_again() -> None:
+    queue = WorkQueue(Clock())
+    assert [queue.failed(A), queue.failed(A), queue.failed(A)] == [0.5, 1, 2]
+    queue.forgive(A)
+    assert queue.failed(A) == 0.5
+
+
 def test_the_earliest_of_several_times_counts() -> None:
     clock = Clock()
     queue = WorkQueue(clock)
