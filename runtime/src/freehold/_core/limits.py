@@ -91,3 +91,17 @@ EXIT_LOG_LINES = 20
 
 CANCEL_GRACE_S = 2.0
 """After a timed-out task was interrupted, the time it has to end before its worker is killed."""
+
+HANDOFF_ROWS = 256
+"""Rows that one message hands over: with their references some hundred bytes each."""
+
+HANDOFF_BYTES = 1 << 20
+"""Inline values that one message hands over."""
+
+HANDOFF_PATIENCE_S = 10.0
+"""How long a process that has handed all it owned over waits for borrowers to turn to the new
+owner; one that is stopped finds it by the heir."""
+
+HEIRS = 4_096
+"""Processes that left, and who answers for what they owned: 100 bytes each. A reference that names
+one of them is met within its task's life."""

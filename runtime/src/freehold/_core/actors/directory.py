@@ -31,6 +31,7 @@ from freehold._core.ids import Address
 from freehold._core.invariants import check
 from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import (
+    ActorAdopted,
     ActorEnded,
     ActorFound,
     ActorInfo,
@@ -166,6 +167,7 @@ info=None))]
             ListActors: self._list,
             KillActor: self._kill,
             ReleaseActor: self._release,
+            ActorAdopted: self._adopt,
         }
 
     # ---- the interface -------------------------------------------------------------------------
@@ -321,6 +323,16 @@ info=None))]
             self._ignored += 1
         else:
             self._die(row, "its last handle is gone", grace_s=RELEASE_GRACE_S)
+
+    def _adopt(self, source: Address, message: ActorAdopted) -> None:
+        """Its owner leaves and has given it to another process."""
+        row = self._rows.get(message.actor)
+        if row is None or row.is_orphan or row.spec.owner.address != source:
+            self._ignored += 1
+            return
+        _unlink(self._owned, source, message.actor)
+        row.spec.owner = OwnerInfo(message.owner, row.spec.owner.supervisors)
+        self._owned.setdefault(message.owner, {})[message.actor] = None
 
     # ---- reports -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ manager in `_processes.node`, node manager ↔ control service in `_processes.co
 from __future__ import annotations
 
 from freehold._core.messages.control import (
+    ActorAdopted,
     ActorEnded,
     ActorFound,
     ActorList,
@@ -42,6 +43,15 @@ from freehold._core.messages.control import (
     ToProcess,
     UnplaceActor,
     WatchActor,
+)
+from freehold._core.messages.handoff import (
+    HandedRow,
+    HandOff,
+    HeirNamed,
+    OwnerMoved,
+    Owning,
+    OwningNoted,
+    TakenOver,
 )
 from freehold._core.messages.nodes import (
     Blocked,
@@ -141,6 +151,7 @@ def all_messages() -> tuple[type[Message], ...]:
 
 __all__ = [
     "PROTOCOL",
+    "ActorAdopted",
     "ActorEnded",
     "ActorFound",
     "ActorInfo",
@@ -180,6 +191,9 @@ __all__ = [
     "FlushLines",
     "FromProcess",
     "FrozenPlain",
+    "HandOff",
+    "HandedRow",
+    "HeirNamed",
     "Hello",
     "KillActor",
     "LeaseBegan",
@@ -198,8 +212,11 @@ __all__ = [
     "Orphaned",
     "Output",
     "OwnerInfo",
+    "OwnerMoved",
+    "Owning",
     "OwningChanged",
     "OwningEnded",
+    "OwningNoted",
     "PlaceActor",
     "PlacementFailed",
     "Plain",
@@ -235,6 +252,7 @@ __all__ = [
     "SlabClosed",
     "SupervisedBy",
     "Supervisor",
+    "TakenOver",
     "TakenResult",
     "TaskEvents",
     "TaskEventsWanted",

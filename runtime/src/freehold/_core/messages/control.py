@@ -81,6 +81,13 @@ class ReleaseActor(Message, tag=109):
     actor: bytes
 
 
+class ActorAdopted(Message, tag=166):
+    """The sender owned this actor; `owner` does from now on. Idempotent."""
+
+    actor: bytes
+    owner: Address
+
+
 class ClusterQuery(Message, tag=110):
     """Which nodes are there, with what?"""
 
@@ -95,7 +102,14 @@ class ClusterReply(Message, tag=111):
 
 
 ControlRequest: TypeAlias = (
-    RegisterActor | WatchActor | FindActor | ListActors | KillActor | ReleaseActor | ClusterQuery
+    RegisterActor
+    | WatchActor
+    | FindActor
+    | ListActors
+    | KillActor
+    | ReleaseActor
+    | ActorAdopted
+    | ClusterQuery
 )
 ControlAnswer: TypeAlias = ActorRegistered | ActorState | ActorFound | ActorList | ClusterReply
 
@@ -200,6 +214,8 @@ class ProcessGone(Message, tag=131):
     address: Address
     cause: ExitCause
     was_driver: bool = False
+    heir: Address | None = None
+    """Who answers for what it owned, if it left in an orderly way."""
 
 
 class ShutDown(Message, tag=132):

@@ -28,6 +28,8 @@ class Registered(Message, tag=41):
     total: dict[str, int]
     root: bytes = b""
     nodes: list[NodeInfo] = []
+    heirs: list[tuple[Address, Address]] = []
+    """Processes that ended before, and who answers for what they owned."""
 
 
 class LeaseDemand(Message, tag=42):
@@ -104,6 +106,8 @@ class ProcessDied(Message, tag=50):
 
     address: Address
     cause: ExitCause
+    heir: Address | None = None
+    """Who answers for what it owned, if it left in an orderly way."""
 
 
 class NodeDied(Message, tag=51):

@@ -27,6 +27,7 @@ from freehold._core.ownership.actor_calls import (
     ActorLink,
 )
 from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import PENDING, Row, Task
 from freehold._core.resources import Shape
 from freehold.errors import (
@@ -122,6 +123,12 @@ class ActorCalls:
             row = creation[0].row
             self._owner.fail(row, b"", 0.0)
             self._owner.table.release(row, 0)
+
+    def constructor_arguments(self, actor: bytes) -> list[ObjectRef[Any]]:
+        """References to what a restart of an actor of ours would need."""
+        creation = self._creations.get(actor)
+        arguments = (creation[0].arguments or []) if creation is not None else []
+        return [self._owner.table.reference(row, index) for row, index in arguments]
 
     def link_to(self, handle: Row) -> ActorLink:
         """What is known of the actor that `handle` stands for."""

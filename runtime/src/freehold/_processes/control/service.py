@@ -16,7 +16,7 @@ from freehold._core import messages as m
 from freehold._core.actors import events as actor_events
 from freehold._core.actors.directory import ActorDirectory
 from freehold._core.ids import Address
-from freehold._core.limits import DEATH_SILENCE_S
+from freehold._core.limits import DEATH_SILENCE_S, HEIRS
 from freehold._core.membership import events as member_events
 from freehold._core.membership.machine import Membership
 from freehold._io import clock
@@ -42,6 +42,8 @@ class ControlService:
         self._reactor = reactor
         self._own_node = own_node
         self._links: dict[str, NodeLink] = {}
+        self._left: dict[Address, m.ProcessDied] = {}
+        """Processes that had an heir, for nodes that join later."""
         self.membership = Membership()
         self.directory = ActorDirectory()
         self._member_alarm = clock.MachineAlarm(
@@ -77,6 +79,8 @@ class ControlService:
             if node != info.node:
                 other.send(m.ClusterView([info]))
         self._member(message)
+        for died in self._left.values():
+            send(died)
 
     def handle(self, node: str, message: m.Message) -> None:
         """Take a message of a joined node manager."""
@@ -147,7 +151,11 @@ class ControlService:
         )
 
     def _process_gone(self, node: str, message: m.ProcessGone) -> None:
-        died = m.ProcessDied(message.address, message.cause)
+        died = m.ProcessDied(message.address, message.cause, message.heir)
+        if message.heir is not None:
+            self._left[message.address] = died
+            if len(self._left) > HEIRS:
+                del self._left[next(iter(self._left))]
         for other, link in self._links.items():
             if other != node:
                 link.send(died)

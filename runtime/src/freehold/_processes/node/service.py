@@ -20,7 +20,7 @@ from typing import Any
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, root_task_id
-from freehold._core.limits import LEASE_S
+from freehold._core.limits import HEIRS, LEASE_S
 from freehold._core.scheduling import events as sched
 from freehold._core.store import events as store
 from freehold._io.reactor import Reactor
@@ -83,6 +83,8 @@ class NodeManager:
         self.on_joined: Callable[[], None] | None = None
         """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
+        self._heirs: dict[Address, Address] = {}
+        """Processes that left, and who answers for what they owned; for those that come later."""
         self._build(spawned)
 
     def _build(self, spawned: Spawned) -> None:
@@ -133,6 +135,7 @@ class NodeManager:
             m.PrepareEnv: self._on_prepare_env,
             m.LogLines: self._on_log_lines,
             m.ExitProcess: self._on_leaving,
+            m.HeirNamed: self._on_heir_named,
             m.ShutDown: self._on_shut_down,
             m.ClusterView: self._on_view,
             m.ToProcess: self._on_to_process,
@@ -262,6 +265,7 @@ class NodeManager:
             self.total,
             root,
             list(self._view.values()),
+            [] if process.is_driver else list(self._heirs.items()),
         )
 
     def _closed(self, connection: Connection, reason: str) -> None:
@@ -331,12 +335,16 @@ class NodeManager:
         address = process.address
         self.gathering.process_gone(address)
         self.store.handle(store.ProcessExited(process.number))
-        self.hub.to_control(m.ProcessGone(address, cause, process.is_driver))
-        self._on_process_died(self.hub.address, m.ProcessDied(address, cause))
+        self.hub.to_control(m.ProcessGone(address, cause, process.is_driver, process.heir))
+        self._on_process_died(self.hub.address, m.ProcessDied(address, cause, process.heir))
 
     def _on_process_died(self, source: Address, message: m.ProcessDied) -> None:
         # Its children end before anybody hears of it and has them executed again.
         self.leases.handle(sched.OwnerGone(message.address))
+        if message.heir is not None:
+            self._heirs[message.address] = message.heir
+            if len(self._heirs) > HEIRS:
+                del self._heirs[next(iter(self._heirs))]
         self.hub.broadcast(message)
         self.store.handle(store.OwnerDied(message.address))
 
@@ -355,6 +363,11 @@ class NodeManager:
             process.is_retiring = True
             process.end_reason = message.reason
             self.leases.handle(sched.WorkerLeaving(process.number, message.reason))
+
+    def _on_heir_named(self, source: Address, message: m.HeirNamed) -> None:
+        process = self.hub.local(source)
+        if process is not None:
+            process.heir = message.heir
 
     def _on_shut_down(self, source: Address, message: m.ShutDown) -> None:
         process = self.hub.local(source)
@@ -429,6 +442,7 @@ _CONTROL_REQUESTS = (
     m.ListActors,
     m.KillActor,
     m.ReleaseActor,
+    m.ActorAdopted,
     m.ClusterQuery,
 )
 

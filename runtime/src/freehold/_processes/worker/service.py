@@ -150,7 +150,7 @@ class WorkerService:
 
     def _register_handlers(self) -> None:
         handlers = self.core.handlers
-        handlers[m.Registered] = lambda _source, _message, _now: None
+        handlers[m.Registered] = self._on_registered
         handlers[m.Run] = self._on_run
         handlers[m.Call] = self._on_run
         handlers[m.DefineFunction] = self._on_define
@@ -195,6 +195,11 @@ class WorkerService:
         sys.stderr.flush()
 
     # ---- messages (under the lock) -------------------------------------------------------------
+
+    def _on_registered(self, source: Address, message: m.Registered, now: float) -> None:
+        for ended, heir in message.heirs:
+            self.core.owner.heirs.note(ended, heir)
+            self.core.owner.borrowing.dead.setdefault(ended)
 
     def _on_run(self, source: Address, message: Any, now: float) -> None:
         if self.leaving.reason:
