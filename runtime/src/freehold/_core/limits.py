@@ -105,3 +105,25 @@ owner; one that is stopped finds it by the heir."""
 HEIRS = 4_096
 """Processes that left, and who answers for what they owned: 100 bytes each. A reference that names
 one of them is met within its task's life."""
+
+DRAIN_LOOK_S = 0.1
+"""How often a node that drains looks what is left."""
+
+COPIES_AT_ONCE = 16
+"""Stored ranges of a node that drains which are copied elsewhere at the same time, …"""
+
+COPY_BYTES_AT_ONCE = 64 << 20
+"""… and about their bytes, so that one node's pulls do not fill another's store at once."""
+
+COPY_PAUSE_S = 0.5
+"""Pause before a range that could not be copied is tried again."""
+
+TELL_AGAIN_S = 0.5
+"""How often an owner that has not answered is told again where its object is now."""
+
+TELLS_IN_VAIN = 6
+"""How often an owner may say that it does not know a stored range, whose task's answer may still be
+under way, until it is taken as nobody's."""
+
+COPIES_KNOWN = 65_536
+"""Copies made for nodes that drain which a node remembers, should it be asked again."""

@@ -149,6 +149,7 @@ class Membership:
             and known.store_bytes == event.store_bytes
             and known.store_touched_free_bytes == event.store_touched_free_bytes
             and known.store_pinned_bytes == event.store_pinned_bytes
+            and (known.state, known.reason) == (event.state, event.reason)
         ):
             return
         self._set(
@@ -157,6 +158,8 @@ class Membership:
                 available=event.available,
                 queued=event.queued,
                 store_bytes=event.store_bytes,
+                state=event.state,
+                reason=event.reason,
                 store_touched_free_bytes=event.store_touched_free_bytes,
                 store_pinned_bytes=event.store_pinned_bytes,
             )

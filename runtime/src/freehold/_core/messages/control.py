@@ -132,6 +132,9 @@ class NodeReported(Message, tag=121):
     store_bytes: int = 0
     store_touched_free_bytes: int = 0
     store_pinned_bytes: int = 0
+    state: str = "alive"
+    """As in `NodeInfo`."""
+    reason: str = ""
 
 
 class ClusterView(Message, tag=122):

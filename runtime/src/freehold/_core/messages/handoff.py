@@ -84,3 +84,82 @@ class OwningNoted(Message, tag=165):
     """The answer to `Owning`. Idempotent."""
 
     key: int
+
+
+# ---- control service or operator → node manager --------------------------------------------------
+
+
+class DrainNode(Message, tag=167):
+    """Bring your node to an end in order, within `deadline_s` (0: your own setting).
+
+    With `is_idle` only if nothing runs or waits there. Idempotent: said again it may shorten the
+    time. `NodeReported.state` tells how far it is.
+    """
+
+    deadline_s: float = 0.0
+    reason: str = ""
+    is_idle: bool = False
+
+
+# ---- within a draining node ----------------------------------------------------------------------
+
+
+class LeaveNode(Message, tag=168):
+    """Node manager to worker: your node drains. Start nothing more, then leave.
+
+    What you own is to be given to `keeper`; said again when there is one, or another. Absolute.
+    """
+
+    reason: str
+    keeper: Address | None = None
+
+
+# ---- node manager ↔ node manager -----------------------------------------------------------------
+
+
+class KeeperWanted(Message, tag=169):
+    """Name a worker of yours that is to own what those of the sender's node own. Idempotent."""
+
+    request: int
+
+
+class KeeperGiven(Message, tag=170):
+    """The answer to `KeeperWanted`; None if there is and will be none."""
+
+    request: int
+    keeper: Address | None
+
+
+class PullPrimary(Message, tag=171):
+    """Make a primary copy of this range of mine in your store, in its owner's name.
+
+    Idempotent: a range that was copied before is answered with that copy.
+    """
+
+    request: int
+    location: Location
+    owner: Address
+
+
+class PrimaryPulled(Message, tag=172):
+    """The answer to `PullPrimary`: where the copy is, or `error`."""
+
+    request: int
+    location: Location | None
+    error: str = ""
+
+
+class PrimaryMoved(Message, tag=173):
+    """To the node manager of `owner`, which passes it on: these ranges have other primary copies
+    now, as (old, new). Idempotent; said again until it is answered."""
+
+    owner: Address
+    moves: list[tuple[Location, Location]]
+
+
+class PrimaryNoted(Message, tag=174):
+    """From an owner to the node manager that the ranges left: whether it knows each, by its old
+    place. Idempotent."""
+
+    known: list[Location]
+    unknown: list[Location] = []

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
 
 
-
 class Heirs:
     """What one borrower knows of owners that moved."""
 

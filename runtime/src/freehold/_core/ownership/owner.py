@@ -38,11 +38,12 @@ from freehold._core.ownership.borrowing import Borrowing
 from freehold._core.ownership.checks import check_invariants
 from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
-from freehold._core.ownership.handoff import Handoff, Kept
+from freehold._core.ownership.handoff import Handoff
 from freehold._core.ownership.heirs import Heirs
 from freehold._core.ownership.leasing import Leasing
 from freehold._core.ownership.origins import Origins
 from freehold._core.ownership.outbox import Outbox
+from freehold._core.ownership.primaries import Primaries
 from freehold._core.ownership.queues import Lease
 from freehold._core.ownership.recovery import Recovery
 from freehold._core.ownership.reference import ObjectRef
@@ -50,6 +51,7 @@ from freehold._core.ownership.resolving import Resolving
 from freehold._core.ownership.row import LOST, PENDING, Packed, Row, Task
 from freehold._core.ownership.supervision import Supervised, Supervision
 from freehold._core.ownership.table import OwnershipTable
+from freehold._core.ownership.takeover import Kept, Takeover
 from freehold.errors import TaskCancelledError
 
 _WAITERS_HERE = frozenset((Task, tuple, Supervised, Row))
@@ -79,7 +81,9 @@ class Owner:
         self.origins = Origins(self)
         self.supervision = Supervision(self)
         self.handoff = Handoff(self)
+        self.takeover = Takeover(self)
         self.heirs = Heirs(self)
+        self.primaries = Primaries(self)
         self.borrowing.is_elsewhere = self.heirs.on_gone
         self.borrowing.rescue = self.supervision.rescue
         self.borrowing.recreate = self.supervision.need
@@ -277,6 +281,8 @@ class Owner:
             taken = TakenResult(message.key)
             self.borrowing.after_registration(met, lambda: self.outbox.send(source, taken))
         is_stored = message.packed is not None or any(type(v) is Location for v in values)  # type: ignore[union-attr]
+        if is_stored:
+            self.recovery.note_stored(row)
         keep = is_stored and task.actor is None and self.recovery.may_keep(task)
         if message.is_owning or adopted_rows or self.supervision.by_row:
             keep = self.supervision.on_finished(task, source, message, adopted_rows, keep)
@@ -481,7 +487,7 @@ class Owner:
             while table.emptied:
                 holder = table.emptied.pop()
                 if type(holder) is Kept:
-                    self.handoff.end_if_unused(holder)
+                    self.takeover.end_if_unused(holder)
                     continue
                 side = self.supervision if type(holder) is Supervised else self.origins
                 side.end_if_unused(holder)
@@ -515,6 +521,7 @@ class Owner:
         if not self.borrowing.is_dead(peer):
             self.handing.on_disconnected(peer, now)
             self.handoff.on_disconnected(peer)
+            self.takeover.on_disconnected(peer)
             self.borrowing.on_disconnected(peer, now)
 
     def _give_up(self, peer: Address, now: float) -> None:
@@ -536,6 +543,7 @@ class Owner:
         self.borrowing.on_borrower_died(address, now, is_clean)
         self.handing.forget(address)
         self.handoff.on_died(lambda process: process == address)
+        self.takeover.on_died(lambda process: process == address)
         self.origins.forget(address)
         self.supervision.on_died(address, now)
         self.recovery.on_owner_died(address, cause, now)
@@ -546,6 +554,7 @@ class Owner:
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
         self.handoff.on_died(lambda process: process.node == node)
+        self.takeover.on_died(lambda process: process.node == node)
         self.origins.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)

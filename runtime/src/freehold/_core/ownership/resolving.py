@@ -92,10 +92,10 @@ class Resolving:
                 owner.wake(waiters, now)
         elif message.state == "failed":
             owner.fail(row, message.blob, now)
-        elif row.info is not None and row.info.address == source:
-            # Else it was asked before its word of who owns the object now had come.
-            if not owner.heirs.on_gone(row, source):
-                owner.fail(row, gone_error(row), now)
+        elif row.info is None or row.info.address != source:
+            pass  # asked before its word of who owns the object now had come
+        elif not owner.heirs.on_gone(row, source):
+            owner.fail(row, gone_error(row), now)
 
     def learn_argument(self, row: Row, arg: Arg, inside: list[ObjectRef[Any]], now: float) -> None:
         """A borrowed object's place came with a task's arguments, before or without asking for

@@ -30,7 +30,6 @@ from freehold._core.ids import PUT_INDEX_BASE, Address, Location
 from freehold._core.limits import LATE_BORROW_S, RECONSTRUCTION_ATTEMPTS, SUPERVISORS
 from freehold._core.messages import Orphaned, OwnerInfo, Return, Run, Supervisor, Want, Wanted
 from freehold._core.ownership.borrowing import orphan_error, split_ids
-from freehold._core.ownership.handoff import Kept
 from freehold._core.ownership.row import (
     FAILED,
     FOLLOWING,
@@ -41,6 +40,7 @@ from freehold._core.ownership.row import (
     Task,
     unresolve,
 )
+from freehold._core.ownership.takeover import Kept
 from freehold.errors import OwnerDiedError
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ class Supervision:
                 record.owning += 1
 
     def keep(self, row: Row, line: tuple[Supervisor, ...], at: int) -> bool:
-        """A row that was taken over can be made again by a task of ours; whether its spec is kept.
-        """
+        """A row that was taken over can be made again by a task of ours, if its spec is kept."""
         record = self._find(line[at])
         if record is None:
             return False
@@ -383,7 +382,12 @@ class Supervision:
             self._recover_adopted(record, row)
             return True
         is_ours = type(record) is not Kept and row.first_index < PUT_INDEX_BASE
-        if record is None or is_ours or row.counts is not None or not self._may_ask(record.info.supervisors):
+        if (
+            record is None
+            or is_ours
+            or row.counts is not None
+            or not self._may_ask(record.info.supervisors)
+        ):
             return False
         table.unhold(row)
         table.borrowed_rows += 1

@@ -96,6 +96,21 @@ def pick_node(
     return Decision("wait there", fallback) if fallback else NOWHERE
 
 
+def pick_other(shape: Shape, others: Iterable[NodeRoom]) -> str:
+    """The node for a lease that cannot be granted here at all; empty if none will ever fit.
+
+    Where it fits now, and of those where least is in use.
+    """
+    best, best_rank = "", (True, 0.0)
+    for room in others:
+        if is_feasible(shape, room.total):
+            use = utilisation(shape, room.total, room.available)
+            rank = (not fits(shape, room.available), use)
+            if not best or rank < best_rank:
+                best, best_rank = room.node, rank
+    return best
+
+
 def why_infeasible(shape: Shape, rooms: Iterable[NodeRoom]) -> str:
     """Why no node will ever fit the shape, naming the one that comes closest."""
     if not is_whole(shape):

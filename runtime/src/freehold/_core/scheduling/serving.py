@@ -46,6 +46,9 @@ class OwnerRow:
 class Serving:
     """The tables of one node's scheduler, and the serving of its lines."""
 
+    draining = ""
+    """Why nothing is granted here any more, if so."""
+
     def __init__(
         self, node: str, total: dict[str, int], settings: ev.SchedulerSettings, incarnation: int
     ) -> None:
@@ -82,6 +85,8 @@ class Serving:
         self._is_short = False
         self._looked_at: Instant | None = None
         """When the view was last looked at for what waits; None while nothing is short."""
+        self._keeper_wanted: dict[Address, int] = {}
+        """Node managers that asked for a keeper, and their number for it."""
         self._reported: tuple[dict[str, int], dict[str, int]] = (dict(total), {})
         self._reported_at: Instant | None = None
         self._is_dirty = False
@@ -188,6 +193,8 @@ class Serving:
         )
 
     def _may_start(self, env: str) -> bool:
+        if self.draining:
+            return False
         if len(self.pool.starts) >= self._starts_at_once:
             return False
         return self._now >= self._no_start_before.get(env, 0.0)
@@ -239,6 +246,15 @@ class Serving:
                 self._effects.append(ev.AskReturnIdle(owner, count))
 
     # ---- elementary moves ----------------------------------------------------------------------
+
+    def _update_waiting(self, demand: Demand) -> None:
+        waiting = max(0, demand.wanted - demand.answered - demand.binding)
+        self.lines.set_waiting(demand, waiting)
+
+    def _reject(self, placement: Placement, reason: str, *, is_final: bool) -> None:
+        self.lines.set_waiting(placement, 0)
+        del self.placements[placement.name]
+        self._effects.append(ev.RejectActor(placement.actor, placement.restart, reason, is_final))
 
     def _start(self, env: str) -> None:
         self.last_start += 1

@@ -88,6 +88,13 @@ class ControlService:
         if handler is not None and node in self._links:
             handler(node, message)
 
+    def drain(self, node: str, deadline_s: float, reason: str, is_idle: bool = False) -> bool:
+        """Have a node come to its end in order; False if it is not there. Its state tells more."""
+        link = self._links.get(node)
+        if link is not None:
+            link.send(m.DrainNode(deadline_s, reason, is_idle))
+        return link is not None
+
     def disconnected(self, node: str) -> None:
         """A node manager's connection ended; it is dead when its process is, or stays silent."""
         link = self._links.get(node)

@@ -42,6 +42,9 @@ class LeaseDesk:
         self._alarm = clock.MachineAlarm(hub.reactor, lambda: self.handle(ev.DeadlineReached()))
         self._told = m.NodeReported(hub.node, dict(total), {})
         self._is_telling = False
+        self.on_keeper: Callable[[ev.NameKeeper], None] = lambda effect: None
+        """Tells another node of the worker that is to keep its rows."""
+        self._state = ("alive", "")
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
         self._doers: dict[type, Any] = {
@@ -57,6 +60,7 @@ class LeaseDesk:
             ev.AssignActor: self._assign_actor,
             ev.RejectActor: self._reject_actor,
             ev.ReportActorEnded: self._actor_ended,
+            ev.NameKeeper: lambda effect: self.on_keeper(effect),
             ev.ReportNode: self._report,
         }
 
@@ -246,8 +250,14 @@ class LeaseDesk:
             use.in_use_bytes,
             use.touched_free_bytes,
             use.pinned_replica_bytes,
+            *self._state,
         )
         self._hub.to_control(self._told)
+
+    def report_state(self, state: str, reason: str) -> None:
+        """The node is this from now on (`NodeInfo.state`)."""
+        self._state = (state, reason)
+        self._report(ev.ReportNode(self._told.available, self._told.queued))
 
     def store_changed(self) -> None:
         """The store holds more or less than it did: tell soon, if nothing else is told before."""

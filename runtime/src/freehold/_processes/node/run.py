@@ -17,6 +17,7 @@ from freehold._processes.node.service import (
     NodeManager,
     become_subreaper,
     ignore_terminal,
+    on_sigterm,
     raise_descriptor_limit,
 )
 from freehold._processes.node.settings import session_base
@@ -57,6 +58,7 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
     else:
         manager.on_joined = lambda: _tell(channel, ready)
     manager.watch_starter(channel)
+    on_sigterm(manager.reactor, manager.on_sigterm)
     if manager.is_first:
         manager.reactor.call_later(SWEEP_AFTER_S, lambda: _sweep(root))
     gc.collect()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold._core import messages as m
+from freehold._core.drain import events as drain
 from freehold._core.ids import Address, root_task_id
 from freehold._core.limits import HEIRS, LEASE_S
 from freehold._core.scheduling import events as sched
@@ -32,6 +33,7 @@ from freehold._io.zygote_protocol import WorkerStart
 from freehold._io.zygote_spawn import Spawned
 from freehold._processes.control.service import ControlService
 from freehold._processes.node.children import Children
+from freehold._processes.node.drain import DrainDesk
 from freehold._processes.node.environments import Environments
 from freehold._processes.node.events_gathering import EventsGathering
 from freehold._processes.node.hub import Handler, Hub
@@ -116,6 +118,7 @@ class NodeManager:
         self.store.on_change = self.leases.store_changed
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
+        self.drain = DrainDesk(hub, self.leases, self.store, self.transfer, self.end)
         self.gathering = EventsGathering(hub, self._other_nodes)
         self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
         self.children = Children(self.reactor, self.pool.reaped)
@@ -130,6 +133,7 @@ class NodeManager:
             **self.leases.handlers(),
             **self.store.handlers(),
             **self.transfer.handlers(),
+            **self.drain.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             m.PrepareEnv: self._on_prepare_env,
@@ -163,6 +167,16 @@ class NodeManager:
     def watch_starter(self, channel: int) -> None:
         """End the node when the channel to whoever started it closes."""
         self.reactor.register(channel, lambda _events: self.end("its starter ended"))
+
+    def on_sigterm(self) -> None:
+        """The machine or pod is to go: drain without being told by the head, then end.
+
+        The first node is the cluster, which ends with it.
+        """
+        if self.is_first:
+            self.end("SIGTERM")
+        else:
+            self.drain.start(0.0, "SIGTERM", is_idle=False, ends=True)
 
     def end(self, reason: str) -> None:
         """Leave the loop; `close` does the rest."""
@@ -312,6 +326,7 @@ class NodeManager:
     def worker_registered(self, process: LocalProcess) -> None:
         """See `PoolListener`."""
         self.leases.worker_registered(process)
+        self.drain.worker_registered(process.number)
 
     def worker_missing(self, process: LocalProcess, reason: str, is_env: bool) -> None:
         """See `PoolListener`."""
@@ -347,6 +362,7 @@ class NodeManager:
                 del self._heirs[next(iter(self._heirs))]
         self.hub.broadcast(message)
         self.store.handle(store.OwnerDied(message.address))
+        self.drain.handle(drain.ProcessEnded(message.address))
 
     def _on_node_died(self, source: Address, message: m.NodeDied) -> None:
         self._view.pop(message.node, None)
@@ -355,6 +371,7 @@ class NodeManager:
         self.transfer.node_lost(message.node, f"node {message.node[:8]} died: {message.reason}")
         self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
+        self.drain.handle(drain.NodeLost(message.node))
 
     def _on_leaving(self, source: Address, message: m.ExitProcess) -> None:
         """A worker announces that it is about to end by itself."""
@@ -410,6 +427,7 @@ class NodeManager:
             if info.is_alive:
                 self._view[info.node] = info
         self.leases.handle(sched.ViewChanged(message.nodes))
+        self.drain.handle(drain.ViewSeen(message.nodes))
 
     def _other_nodes(self) -> list[str]:
         return [node for node in self._view if node != self.hub.node]
@@ -461,6 +479,21 @@ def ignore_terminal() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
+def on_sigterm(reactor: Reactor, then: Callable[[], None]) -> None:
+    """Call `then()` in the reactor's turn when this process is told to end.
+
+    By a descriptor: the handler may run in the middle of anything.
+    """
+    told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def on_told(_events: int) -> None:
+        os.eventfd_read(told)
+        then()
+
+    reactor.register(told, on_told)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os.eventfd_write(told, 1))
+
+
 def raise_descriptor_limit() -> None:
     """Each worker takes four descriptors here, and each of its callers one more."""
     import resource
@@ -469,4 +502,10 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-__all__ = ["NodeManager", "become_subreaper", "ignore_terminal", "raise_descriptor_limit"]
+__all__ = [
+    "NodeManager",
+    "become_subreaper",
+    "ignore_terminal",
+    "on_sigterm",
+    "raise_descriptor_limit",
+]

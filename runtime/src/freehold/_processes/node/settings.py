@@ -78,6 +78,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     starts_at_once: int = -1
     """Workers starting at the same time at the most; -1: one per CPU, at least 2."""
 
+    drain_timeout_s: float = 60.0
+    """Seconds a node has to hand over its data and end its work when it is asked to go, after which
+    it ends all the same: above most tasks' time, below what a machine about to vanish gives."""
+
     tune_interpreter: bool = True
     """Whether a driver's garbage collector runs less often and its busy threads take shorter turns
     while it is in a cluster; both are put back by `shutdown`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location
@@ -31,9 +32,13 @@ PAUSE_S = 0.001
 
 
 class _Pull:
-    __slots__ = ("key", "offset", "received", "size")
+    __slots__ = ("key", "offset", "received", "size", "then")
 
-    def __init__(self, key: ev.ReplicaKey, size: int, offset: int) -> None:
+    def __init__(
+        self, key: ev.ReplicaKey, size: int, offset: int, then: Callable[[str], None] | None = None
+    ) -> None:
+        self.then = then
+        """Told of the end, with what went wrong; None for a replica."""
         self.key = key
         self.size = size
         self.offset = offset
@@ -64,10 +69,19 @@ class Transfer:
         """The messages that are the transfer's."""
         return {m.ReadRange: self._on_read, m.Chunk: self._on_chunk}
 
-    def pull(self, key: ev.ReplicaKey, size: int, offset: int) -> None:
-        """Bring a range of another node to `offset` of this one's arena."""
+    def pull(
+        self,
+        key: ev.ReplicaKey,
+        size: int,
+        offset: int,
+        then: Callable[[str], None] | None = None,
+    ) -> None:
+        """Bring a range of another node to `offset` of this one's arena.
+
+        Without `then` it is a replica, and the store is told.
+        """
         request = next(self._requests)
-        self._pulls[request] = _Pull(key, size, offset)
+        self._pulls[request] = _Pull(key, size, offset, then)
         node, segment, start = key
         wanted = m.ReadRange(request, Location(node, segment, start, size), CHUNK_BYTES)
         if not self._hub.send(Address(node, 0), wanted):
@@ -101,11 +115,18 @@ class Transfer:
                 self._fail(message.request, f"its node sent {end} of {pull.size} bytes")
                 return
             del self._pulls[message.request]
-            self._store.handle(ev.PullFinished(pull.key))
+            if pull.then is not None:
+                pull.then("")
+            else:
+                self._store.handle(ev.PullFinished(pull.key))
 
     def _fail(self, request: int, reason: str) -> None:
         pull = self._pulls.pop(request, None)
-        if pull is not None:
+        if pull is None:
+            return
+        if pull.then is not None:
+            pull.then(reason)
+        else:
             self._store.handle(ev.PullFailed(pull.key, reason))
 
     # ---- sending ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from freehold._core import messages as m
-from freehold._core.ids import ACTOR_HANDLE_INDEX, child_task_id, object_id
+from freehold._core.ids import ACTOR_HANDLE_INDEX, Address, child_task_id, object_id
 from freehold._core.interface import ActorRequest, TaskOptions
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
@@ -183,6 +183,13 @@ class ClusterCore(OwnerCore):
         """See `Core.nodes`."""
         answer: m.ClusterReply = self.requests.ask(m.ClusterQuery, timeout_s)
         return answer.nodes
+
+    def tell_node(self, node_manager: Address, message: m.Message) -> None:
+        """Say something to a node manager; for tests."""
+        with self.reactor.lock:
+            self.check_alive()
+            self.owner.outbox.send(node_manager, message, True)
+            self.carry_out()
 
     def context(self) -> Context | None:
         """See `Core.context`."""

@@ -3,8 +3,8 @@
 From the moment that it *leaves* it starts nothing more and gives back what it is sent. When it has
 answered all that it began it says so, to the owner that has leased it (`TasksReturned.is_leaving`)
 and to its node manager (`ExitProcess`), and stays until the latter says that no lease is left that
-could use it, and what it owns has been handed over (`_core.ownership.handoff`). Were it to end before, an owner could not tell a task
-that was never begun from one that crashed.
+could use it, and what it owns has been handed over (`_core.ownership.handoff`). Were it to end
+before, an owner could not tell a task that was never begun from one that crashed.
 
 Place in the flow: the worker's service asks here before it takes anything and after each answer.
 A worker whose task will not stop (cancelled by force, past its `timeout_s`) leaves the same way and

@@ -41,6 +41,10 @@ from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError,
 
 Attach = Callable[["WorkerCore", str], None]
 
+_LEAVE = m.CreateActor(None, -1)  # type: ignore[arg-type]
+"""Put into the queue behind all tasks: the worker leaves. It stands where an actor's creation does
+because that is told from a task already, and each task would pay for another question."""
+
 _MUST_END_S = 1.0
 """How long a worker whose task does not stop waits for its node manager's leave to end."""
 
@@ -159,6 +163,7 @@ class WorkerService:
         handlers[m.Cancel] = self._on_cancel
         handlers[m.CreateActor] = self._on_create_actor
         handlers[m.ExitProcess] = self._on_exit
+        handlers[m.LeaveNode] = self._on_leave_node
         handlers[m.TaskEventsWanted] = self._on_events_wanted
 
     def run(self) -> None:
@@ -278,6 +283,16 @@ class WorkerService:
             self.leaving.end_when_not_needed()
         else:
             self._end()
+
+    def _on_leave_node(self, source: Address, message: m.LeaveNode, now: float) -> None:
+        """The node drains: what has not started goes back, what runs is finished."""
+        self.leaving.keeper = message.keeper or self.leaving.keeper
+        if self.actor is not None or self.leaving.reason:
+            return
+        self.leaving.leave(message.reason)
+        self.return_unstarted()
+        # The main thread may just be taking a task from the queue: it says itself when it has none.
+        self.loop.push((source, _LEAVE))
 
     def _end(self) -> None:
         self.is_ending = True
@@ -484,6 +499,10 @@ class WorkerService:
     # ---- being an actor ----------------------------------------------------------------------
 
     def _become_actor(self, source: Address, message: m.CreateActor) -> None:
+        if message is _LEAVE:
+            with self.core.reactor.lock:
+                self._start_none()
+            return
         self.actor = self.core.host = ActorHost(self, message)
         try:
             error = self.actor.construct()

@@ -1,0 +1,166 @@
+"""A node drains under load: every task runs once, nothing is lost and nothing made again.
+
+Node 0 is the driver's and has the control service; 1 and 2 come and go. Tasks have `max_retries=0`
+and objects one copy, so that whatever a drain forgets is an error here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import freehold
+from freehold.exceptions import FreeholdError
+from freehold.testing import LocalCluster, eventually
+
+STORE_BYTES = 128 << 20
+BIG = 300_000
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """Three nodes; `one` and `two` are resources of the others, `any` of both."""
+    resources = [{"zero": 1000.0}, {"one": 1000.0, "any": 1000.0}, {"two": 1000.0, "any": 1000.0}]
+    with LocalCluster(
+        nodes=3,
+        num_cpus=[1, 2, 2],
+        resources=resources,
+        object_store_memory=STORE_BYTES,
+        replica_keep_s=0.2,
+    ) as running:
+        yield running
+
+
+def nobody_ran_twice() -> None:
+    """Every task that began did so once, in its first attempt."""
+    core: Any = freehold._api.state.core  # type: ignore[attr-defined]
+    starts = Counter(event[3] for event in core.task_events() if event[1] == "started")
+    assert not starts or max(starts.values()) == 1, starts.most_common(3)
+
+
+@freehold.remote(max_retries=0, num_cpus=0)
+def make(number: int, seconds: float = 0.0) -> Any:
+    """An array as the result, and references to a large and a small object of its own."""
+    time.sleep(seconds)
+    inside = [freehold.put(np.full(BIG, number % 200, np.uint8)), freehold.put(("small", number))]
+    return (
+        inside,
+        np.full(BIG, number % 200, np.uint8),
+        freehold.get_runtime_context().get_node_id(),
+    )
+
+
+def check(number: int, refs: list[Any]) -> None:
+    """Everything that `make(number)` made is there, with its value."""
+    inside, array = freehold.get(refs[:2], timeout=30)
+    assert (array == number % 200).all()
+    big, small = freehold.get(inside, timeout=30)
+    assert (big == number % 200).all()
+    assert small == ("small", number)
+
+
+def check_all(made: list[list[Any]]) -> None:
+    """The same for `make(0)`, `make(1)`, …"""
+    for number, refs in enumerate(made):
+        check(number, refs)
+
+
+def test_what_tasks_made_moves_with_their_node(cluster: LocalCluster) -> None:
+    place = {"one": 1}
+    made = [make.options(num_returns=3, resources=place).remote(i) for i in range(20)]
+    freehold.wait([ref for refs in made for ref in refs], num_returns=60, timeout=30)
+    assert cluster.drain_node(1) == "dead"
+    check_all(made)
+
+
+def test_tasks_under_way_run_once(cluster: LocalCluster) -> None:
+    place = {"any": 400}
+    made = [make.options(num_returns=3, resources=place).remote(i, 0.05) for i in range(60)]
+    freehold.wait([refs[2] for refs in made], num_returns=10, timeout=30)
+    assert cluster.drain_node(1) == "dead"
+    check_all(made)
+    nobody_ran_twice()
+    nodes = Counter(freehold.get([refs[2] for refs in made]))
+    assert len(nodes) == 2, "the node that drained ran none"
+
+
+@freehold.remote(num_cpus=0)
+class Maker:
+    """An actor that keeps references to what it made."""
+
+    def make(self, number: int) -> Any:
+        self.kept = [freehold.put(np.full(BIG, number, np.uint8)), freehold.put(("kept", number))]
+        self.made = double.options(resources={"two": 1}).remote(number)
+        return [*self.kept, self.made, freehold.put([self.kept[0]])]
+
+
+@freehold.remote(max_retries=0, num_cpus=0)
+def double(number: int) -> int:
+    return 2 * number
+
+
+@freehold.remote(max_retries=0, num_cpus=0)
+def hold(refs: list[Any], seconds: float) -> Any:
+    """Have references for some time, then read them."""
+    time.sleep(seconds)
+    array, kept = freehold.get(refs[:2])
+    return int(array.sum()), kept
+
+
+def test_two_nodes_drain_one_after_the_other(cluster: LocalCluster) -> None:
+    made = [make.options(num_returns=3, resources={"one": 1}).remote(i) for i in range(6)]
+    freehold.wait([ref for refs in made for ref in refs], num_returns=18, timeout=30)
+    assert cluster.drain_node(1) == "dead"
+    assert cluster.drain_node(2) == "dead"
+    check_all(made)
+
+
+def test_a_task_elsewhere_goes_on_with_what_moved(cluster: LocalCluster) -> None:
+    refs = freehold.get(make.options(num_returns=3, resources={"one": 1}).remote(7)[0])
+    held = hold.options(resources={"two": 1}).remote(refs, 3.0)
+    eventually(lambda: freehold.available_resources().get("two", 1000) < 1000)
+    assert cluster.drain_node(1) == "dead"
+    assert freehold.get(held, timeout=30) == (7 * BIG, ("small", 7))
+    nobody_ran_twice()
+
+
+def test_sigterm_drains_without_being_asked(cluster: LocalCluster) -> None:
+    made = [make.options(num_returns=3, resources={"one": 1}).remote(i) for i in range(6)]
+    freehold.wait([ref for refs in made for ref in refs], num_returns=18, timeout=30)
+    os.kill(cluster.nodes[1].pid, signal.SIGTERM)
+    gone = cluster.nodes[1].node
+    eventually(
+        lambda: not any(n["NodeID"] == gone and n["Alive"] for n in freehold.nodes()),
+        timeout_s=30,
+    )
+    check_all(made)
+
+
+def test_without_time_the_promise_is_broken(cluster: LocalCluster) -> None:
+    """What the tests above show is the drain's doing."""
+    made = [make.options(num_returns=3, resources={"one": 1}).remote(i) for i in range(6)]
+    freehold.wait([ref for refs in made for ref in refs], num_returns=18, timeout=30)
+    cluster.drain_node(1, timeout_s=0.001)
+    with pytest.raises(FreeholdError):
+        check_all(made)
+
+
+def test_an_idle_drain_is_refused_when_it_is_not_idle(cluster: LocalCluster) -> None:
+    running = make.options(num_returns=3, resources={"one": 1}).remote(1, 1.0)
+    eventually(lambda: freehold.available_resources().get("one", 1000) < 1000)
+    assert cluster.drain_node(1, timeout_s=2, is_idle=True) == "alive"
+    check(1, running)
+
+
+def test_a_drained_node_is_no_target(cluster: LocalCluster) -> None:
+    assert cluster.drain_node(1, ends=False) == "drained"
+    made = [make.options(num_returns=3, resources={"any": 1}).remote(i) for i in range(6)]
+    check_all(made)
+    assert set(freehold.get([refs[2] for refs in made])) == {cluster.nodes[2].node}
