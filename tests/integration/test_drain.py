@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import freehold
-from freehold.exceptions import FreeholdError
+from freehold.exceptions import ActorDiedError, FreeholdError
 from freehold.testing import LocalCluster, eventually
 
 STORE_BYTES = 128 << 20
@@ -91,21 +91,6 @@ def test_tasks_under_way_run_once(cluster: LocalCluster) -> None:
     assert len(nodes) == 2, "the node that drained ran none"
 
 
-@freehold.remote(num_cpus=0)
-class Maker:
-    """An actor that keeps references to what it made."""
-
-    def make(self, number: int) -> Any:
-        self.kept = [freehold.put(np.full(BIG, number, np.uint8)), freehold.put(("kept", number))]
-        self.made = double.options(resources={"two": 1}).remote(number)
-        return [*self.kept, self.made, freehold.put([self.kept[0]])]
-
-
-@freehold.remote(max_retries=0, num_cpus=0)
-def double(number: int) -> int:
-    return 2 * number
-
-
 @freehold.remote(max_retries=0, num_cpus=0)
 def hold(refs: list[Any], seconds: float) -> Any:
     """Have references for some time, then read them."""
@@ -164,3 +149,96 @@ def test_a_drained_node_is_no_target(cluster: LocalCluster) -> None:
     made = [make.options(num_returns=3, resources={"any": 1}).remote(i) for i in range(6)]
     check_all(made)
     assert set(freehold.get([refs[2] for refs in made])) == {cluster.nodes[2].node}
+
+
+@freehold.remote(num_cpus=0)
+class Tally:
+    """Counts its calls, and keeps references to what it made."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def add(self, number: int, seconds: float = 0.0) -> tuple[int, str]:
+        time.sleep(seconds)
+        self.calls.append(number)
+        return number, freehold.get_runtime_context().get_node_id()
+
+    def order(self) -> list[int]:
+        return self.calls
+
+    def make(self, number: int) -> list[Any]:
+        self.kept = [freehold.put(np.full(BIG, number, np.uint8)), freehold.put(("small", number))]
+        self.made = double.options(resources={"two": 1}).remote(number)
+        return [*self.kept, self.made, freehold.put([self.kept[0]])]
+
+
+@freehold.remote(max_retries=0, num_cpus=0)
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_an_actor_finishes_its_queued_calls_and_restarts_elsewhere(cluster: LocalCluster) -> None:
+    actor = Tally.options(max_restarts=1, resources={"any": 1}).remote()
+    _, home = freehold.get(actor.add.remote(0), timeout=20)
+    index = next(i for i, node in enumerate(cluster.nodes) if node.node == home)
+    before = [actor.add.remote(i, 0.02) for i in range(1, 60)]
+    done = freehold.get(before[0], timeout=20)
+    assert done[1] == home
+    assert cluster.drain_node(index) == "dead"
+    after = [actor.add.remote(i) for i in range(60, 80)]
+    found = freehold.get(before + after, timeout=30)
+    assert [number for number, _ in found] == list(range(1, 80))
+    nodes = [node for _, node in found]
+    assert nodes == sorted(nodes, key=lambda node: node != home), "old life, then new"
+    assert nodes[-1] != home
+    later = [number for number, node in found if node != home]
+    assert freehold.get(actor.order.remote(), timeout=20) == later
+
+
+def test_a_drains_restart_is_not_counted(cluster: LocalCluster) -> None:
+    actor = Tally.options(max_restarts=1, resources={"any": 1}).remote()
+    _, home = freehold.get(actor.add.remote(0), timeout=20)
+    index = next(i for i, node in enumerate(cluster.nodes) if node.node == home)
+    assert cluster.drain_node(index) == "dead"
+    freehold.get(actor.add.remote(1), timeout=20)
+    freehold.kill(actor, no_restart=False)
+    assert freehold.get(actor.order.remote(), timeout=20) == []
+
+
+def test_what_an_actor_owns_outlives_its_node(cluster: LocalCluster) -> None:
+    actor = Tally.options(max_restarts=1, resources={"one": 1}).remote()
+    refs = freehold.get(actor.make.remote(7), timeout=20)
+    freehold.get(refs[2], timeout=20)
+    actor2 = Tally.options(resources={"two": 1}).remote()
+    held = hold.options(resources={"two": 1}).remote(refs, 2.0)
+    del actor
+    assert cluster.drain_node(1) == "dead"
+    array, small, made, around = freehold.get(refs, timeout=20)
+    assert (array == 7).all()
+    assert (small, made) == (("small", 7), 14)
+    assert (freehold.get(around[0], timeout=20) == 7).all()
+    assert freehold.get(held, timeout=20) == (7 * BIG, ("small", 7))
+    assert freehold.get(actor2.add.remote(1), timeout=20)[0] == 1
+
+
+def test_an_actor_that_may_not_restart_ends_with_word_of_the_drain(cluster: LocalCluster) -> None:
+    actor = Tally.options(resources={"one": 1}).remote()
+    assert freehold.get(actor.add.remote(0), timeout=20)[0] == 0
+    assert cluster.drain_node(1, timeout_s=1.0) == "dead"
+    with pytest.raises(ActorDiedError, match="drained"):
+        freehold.get(actor.add.remote(1), timeout=20)
+
+
+def test_a_worker_past_max_calls_need_not_stay_for_what_it_owns(cluster: LocalCluster) -> None:
+    @freehold.remote(max_calls=1, max_retries=0, num_cpus=0, resources={"one": 1})
+    def parent() -> tuple[int, list[Any]]:
+        mine = freehold.put(np.full(BIG, 5, np.uint8))
+        passed = hold.options(resources={"two": 1}).remote([mine, freehold.put("x")], 0.0)
+        return os.getpid(), [mine, passed, freehold.put("small")]
+
+    pid, refs = freehold.get(parent.remote(), timeout=20)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), timeout_s=15)
+    array, passed, small = freehold.get(refs, timeout=20)
+    assert (array == 5).all()
+    assert (passed, small) == ((5 * BIG, "x"), "small")
+    nobody_ran_twice()

@@ -4,9 +4,9 @@ Place in the flow: the control service passes on what processes ask and node man
 carries the effects out in order. The calls of an actor never come here: callers learn its address
 by watching it and then talk to it directly.
 
-A life goes pending → alive → restarting → alive → … → dead. A placement is known by (actor,
-restart), so that what is said late about an earlier one is recognised and ignored. Dead is final,
-and said as soon as it is decided: the process's end may follow.
+A life goes pending → alive → (moving →) restarting → alive → … → dead. A placement is known by
+(actor, restart), so that what is said late about an earlier one is recognised and ignored. Dead is
+final, and said as soon as it is decided: the process's end may follow.
 
 It deliberately knows no resources but a view of the nodes: whether there is room now the node
 manager decides, where an actor also waits for it.
@@ -15,11 +15,11 @@ manager decides, where an actor also waits for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from freehold._core.actors import events as ev
 from freehold._core.actors.events import ActorEffect, ActorEvent, Instant
+from freehold._core.actors.moving import Moving
 from freehold._core.actors.placing import (
     NodeRoom,
     pick_room,
@@ -27,6 +27,7 @@ from freehold._core.actors.placing import (
     room_of,
     why_infeasible,
 )
+from freehold._core.actors.rows import ALIVE, DEAD, MOVING, PENDING, RESTARTING, Row, unlink
 from freehold._core.ids import Address
 from freehold._core.invariants import check
 from freehold._core.limits import REPLACEMENT_S
@@ -35,10 +36,10 @@ from freehold._core.messages import (
     ActorEnded,
     ActorFound,
     ActorInfo,
+    ActorLeft,
     ActorList,
     ActorOptions,
     ActorRegistered,
-    ActorSpec,
     ActorStarted,
     ActorState,
     ExitCause,
@@ -55,11 +56,6 @@ from freehold._core.messages import (
     WatchActor,
 )
 from freehold._core.resources import Shape, fits
-
-PENDING = "pending"
-ALIVE = "alive"
-RESTARTING = "restarting"
-DEAD = "dead"
 
 DEAD_ACTORS = 1_000
 """Dead actors remembered, so that a late call learns why; the oldest is forgotten first."""
@@ -80,50 +76,7 @@ REFUSED_PAUSE_S = 1.0
 """Pause before asking nodes again after all that could fit an actor have refused it."""
 
 
-@dataclass(slots=True)
-class Row:
-    """An actor that is not dead."""
-
-    spec: ActorSpec
-    state: str = PENDING
-    restart: int = 0
-    address: Address | None = None
-    placed_on: str = ""
-    """The node that was told to place it and has not reported an end; "" while unplaced."""
-    incarnation: int = 0
-    is_ending: bool = False
-    """Killed, to be restarted once its process has ended."""
-    is_orphan: bool = False
-    """Its owner is gone; it was detached."""
-    watchers: dict[Address, None] = field(default_factory=dict)
-    refused_by: dict[str, None] = field(default_factory=dict)
-    failures: int = 0
-    not_before: Instant = 0.0
-    reason: str = ""
-    """Why it is not alive, once it has been."""
-    cause: ExitCause | None = None
-
-    @property
-    def name(self) -> tuple[str, str] | None:
-        options = self.spec.options
-        return (options.namespace, options.name) if options.name else None
-
-    def info(self) -> ActorInfo:
-        return ActorInfo(
-            self.spec.actor,
-            self.spec.owner,
-            self.spec.options,
-            self.state,
-            self.address,
-            self.restart,
-            self.reason,
-            b"",
-            self.cause,
-            placing_shape(self.spec) if self.state in (PENDING, RESTARTING) else (),
-        )
-
-
-class ActorDirectory:
+class ActorDirectory(Moving):
     """All actors of a cluster.
 
     Example:
@@ -146,6 +99,7 @@ info=None))]
         self._rooms: dict[str, NodeRoom] = {}
         self._lost: dict[str, tuple[NodeRoom, Instant]] = {}
         """Nodes that died lately, and until when another of their kind is waited for."""
+        self._draining = {}
         self._ignored = 0
         # Both are only meaningful during `handle`.
         self._effects: list[ActorEffect] = []
@@ -154,6 +108,7 @@ info=None))]
             FromProcess: self._from_process,
             ActorStarted: self._started,
             ActorEnded: self._ended,
+            ActorLeft: self._left,
             ProcessGone: self._process_gone,
             NodeDied: self._node_died,
             ev.PlacementRejected: self._placement_rejected,
@@ -213,7 +168,7 @@ info=None))]
         ACT-3: an actor that is not dead is placed on a node or waits for one; it is underway
         exactly while it is placed and not alive, unless it was killed there.
         ACT-4: owners and watchers are found by address exactly as the actors know them.
-        ACT-5: no actor is restarted more often than it may be.
+        ACT-5: no actor is restarted more often than it may be, moves not counted.
         ACT-6: the dead are bounded in number and not among the living.
 
         Raises:
@@ -225,7 +180,7 @@ info=None))]
         watched: dict[Address, dict[bytes, None]] = {}
         for actor, row in self._rows.items():
             who = f"actor {actor.hex()}"
-            alive = row.state == ALIVE
+            alive = row.state in (ALIVE, MOVING)
             check((row.address is not None) == alive, "ACT-2", f"{who} at {row.address}")
             check(bool(row.placed_on) or not alive, "ACT-2", f"{who} lives nowhere")
             waits = actor in self._unplaced
@@ -233,7 +188,8 @@ info=None))]
             most = row.spec.options.max_restarts
             underway = bool(row.placed_on) and not alive and not row.is_ending
             check((actor in self._underway) == underway, "ACT-3", f"{who} is {row.state}")
-            check(most < 0 or row.restart <= most, "ACT-5", f"{who}: restart {row.restart}")
+            spent = row.restart - row.moves
+            check(most < 0 or spent <= most, "ACT-5", f"{who}: restart {row.restart}")
             check(actor not in self._dead, "ACT-6", f"{who} is {row.state} and dead")
             if not row.is_orphan:
                 owned.setdefault(row.spec.owner.address, {})[actor] = None
@@ -324,16 +280,6 @@ info=None))]
         else:
             self._die(row, "its last handle is gone", grace_s=RELEASE_GRACE_S)
 
-    def _adopt(self, source: Address, message: ActorAdopted) -> None:
-        """Its owner leaves and has given it to another process."""
-        row = self._rows.get(message.actor)
-        if row is None or row.is_orphan or row.spec.owner.address != source:
-            self._ignored += 1
-            return
-        _unlink(self._owned, source, message.actor)
-        row.spec.owner = OwnerInfo(message.owner, row.spec.owner.supervisors)
-        self._owned.setdefault(message.owner, {})[message.actor] = None
-
     # ---- reports -------------------------------------------------------------------------------
 
     def _current(self, actor: bytes, restart: int) -> Row | None:
@@ -346,7 +292,7 @@ info=None))]
 
     def _started(self, event: ActorStarted) -> None:
         row = self._current(event.actor, event.restart)
-        if row is None or row.is_ending or row.state == ALIVE:
+        if row is None or row.is_ending or row.state in (ALIVE, MOVING):
             return
         if event.error:
             self._die(row, "the constructor raised", error=event.error)
@@ -357,6 +303,8 @@ info=None))]
         row.reason, row.cause = "", None
         row.failures = 0
         self._tell_all(row)
+        if row.placed_on in self._draining:
+            self._move(row)
 
     def _ended(self, event: ActorEnded) -> None:
         row = self._current(event.actor, event.restart)
@@ -406,11 +354,13 @@ info=None))]
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
-            if info.is_alive:
+            is_open = info.is_alive and info.state == "alive"
+            if is_open:
                 self._rooms[info.node] = self._room_of(info)
                 self._lost.pop(info.node, None)
             elif info.node in self._rooms:
                 self._lose(self._rooms[info.node])
+            self._note_draining(info)
         self._place_waiting()
 
     def _deadline_reached(self, event: ev.DeadlineReached) -> None:
@@ -485,7 +435,7 @@ info=None))]
 
     def _may_restart(self, row: Row) -> bool:
         most = row.spec.options.max_restarts
-        return most < 0 or row.restart < most
+        return most < 0 or row.restart - row.moves < most
 
     def _restart(self, row: Row, reason: str, cause: ExitCause | None = None) -> None:
         """The actor's process is gone though nobody wanted that for good."""
@@ -545,9 +495,9 @@ info=None))]
         if row.name is not None:
             del self._named[row.name]
         if not row.is_orphan:
-            _unlink(self._owned, row.spec.owner.address, actor)
+            unlink(self._owned, row.spec.owner.address, actor)
         for address in row.watchers:
-            _unlink(self._watched, address, actor)
+            unlink(self._watched, address, actor)
 
     def _forget(self, gone: list[Address], why: str) -> None:
         """Processes are gone: they hear nothing, and what they own ends unless it is detached."""
@@ -589,10 +539,3 @@ info=None))]
         self, address: Address, message: ActorRegistered | ActorState | ActorFound | ActorList
     ) -> None:
         self._effects.append(ev.Tell(address, message))
-
-
-def _unlink(index: dict[Address, dict[bytes, None]], address: Address, actor: bytes) -> None:
-    actors = index[address]
-    del actors[actor]
-    if not actors:
-        del index[address]

@@ -15,6 +15,7 @@ import msgspec
 from freehold._core.ids import Address
 from freehold._core.messages import (
     ActorEnded,
+    ActorLeft,
     ActorSpec,
     ActorStarted,
     ControlAnswer,
@@ -59,6 +60,7 @@ ActorEvent: TypeAlias = (
     FromProcess
     | ActorStarted
     | ActorEnded
+    | ActorLeft
     | ProcessGone
     | NodeDied
     | PlacementRejected
@@ -89,6 +91,16 @@ class Unplace(_Own, frozen=True):
     reason: str
 
 
+class MoveActorFrom(_Own, frozen=True):
+    """Send `MoveActor` to the manager of `node`, which drains."""
+
+    node: str
+    actor: bytes
+    restart: int
+    callers: list[Address]
+    reason: str
+
+
 class Tell(_Own, frozen=True):
     """Send an answer or a change of state to a process, through its node manager."""
 
@@ -96,7 +108,7 @@ class Tell(_Own, frozen=True):
     message: ControlAnswer
 
 
-ActorEffect: TypeAlias = PlaceActorOn | Unplace | Tell
+ActorEffect: TypeAlias = PlaceActorOn | Unplace | MoveActorFrom | Tell
 
 
 # ---- snapshot ----------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class WatchActor(Message, tag=102):
 
 
 class ActorState(Message, tag=103):
-    """`info.state`: "pending", "alive", "restarting" or "dead"."""
+    """`info.state`: "pending", "alive", "moving", "restarting" or "dead"."""
 
     info: ActorInfo
     is_infeasible: bool = False

@@ -163,3 +163,38 @@ class PrimaryNoted(Message, tag=174):
 
     known: list[Location]
     unknown: list[Location] = []
+
+
+# ---- actors of a draining node ------------------------------------------------------------------
+
+
+class MoveActor(Message, tag=175):
+    """Control service to node manager: this actor of yours is to be restarted elsewhere, when
+    `callers` have all their answers."""
+
+    actor: bytes
+    restart: int
+    callers: list[Address]
+    reason: str = ""
+
+
+class LeaveActor(Message, tag=176):
+    """Node manager to worker: end as the actor that you are when each of `callers` has said
+    `CallsStopped` (or has ended)."""
+
+    callers: list[Address]
+    reason: str = ""
+
+
+class CallsStopped(Message, tag=177):
+    """Caller to actor: every call that was sent was answered, and none follows. Idempotent."""
+
+    actor: bytes
+
+
+class ActorLeft(Message, tag=178):
+    """A moving actor has answered every call (said by the worker to its node manager, which passes
+    it on): it can be restarted elsewhere. Idempotent."""
+
+    actor: bytes
+    restart: int

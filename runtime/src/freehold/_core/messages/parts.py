@@ -172,6 +172,8 @@ class ActorInfo(Plain):
     """How its process ended, if that is why it is away or dead."""
     shape: Shape = ()
     """What a node must have for it, while it waits for one; empty otherwise."""
+    moves: int = 0
+    """How many of its restarts a drain was the reason of: `max_restarts` does not count them."""
 
 
 class NodeInfo(Plain):

@@ -33,6 +33,8 @@ class NodeLink:
         self.send = send
         self.pidfd = -1
         self.is_connected = True
+        self.draining = ""
+        """Why it comes to its end in order, if it does."""
 
 
 class ControlService:
@@ -53,10 +55,11 @@ class ControlService:
             reactor, lambda: self._actor(actor_events.DeadlineReached())
         )
         self._handlers: dict[type, Callable[[str, Any], None]] = {
-            m.NodeReported: lambda node, message: self._member(message),
+            m.NodeReported: self._reported,
             m.FromProcess: self._from_process,
             m.ActorStarted: lambda node, message: self._actor(message),
             m.ActorEnded: lambda node, message: self._actor(message),
+            m.ActorLeft: lambda node, message: self._actor(message),
             m.PlacementFailed: self._placement_failed,
             m.ProcessGone: self._process_gone,
         }
@@ -137,9 +140,15 @@ class ControlService:
     def _lost(self, link: NodeLink, reason: str) -> None:
         self._unwatch(link)
         info = link.info
+        if link.draining:
+            reason = f"it was drained: {link.draining}"
         if self._links.get(info.node) is link:
             del self._links[info.node]
             self._member(member_events.NodeLost(info.node, reason, info.incarnation))
+
+    def _reported(self, node: str, message: m.NodeReported) -> None:
+        self._links[node].draining = message.reason if message.state != "alive" else ""
+        self._member(message)
 
     # ---- messages --------------------------------------------------------------------------------
 
@@ -201,6 +210,9 @@ class ControlService:
                     effect.node,
                     m.UnplaceActor(effect.actor, effect.restart, effect.grace_s, effect.reason),
                 )
+            elif isinstance(effect, actor_events.MoveActorFrom):
+                moved = m.MoveActor(effect.actor, effect.restart, effect.callers, effect.reason)
+                self._send(effect.node, moved)
             else:
                 self._tell(effect.address, effect.message)
         self._actor_alarm.arm(self.directory.next_deadline())

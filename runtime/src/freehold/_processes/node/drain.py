@@ -198,6 +198,8 @@ class DrainDesk:
 
     def _end_node(self, effect: ev.EndNode) -> None:
         left = f"; its time was over with {effect.left} left" if effect.left else ""
+        self._leases.end_actors(f"node {self._hub.node[:8]} was drained ({self.reason})")
+        self._hub.reactor.flush()
         self._end(effect.reason + left)
 
     # ---- copies for other nodes ------------------------------------------------------------------

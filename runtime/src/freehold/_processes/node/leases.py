@@ -74,6 +74,8 @@ class LeaseDesk:
             m.Explain: self._on_explain,
             m.ActorStarted: self._on_actor_started,
             m.ActorEnded: self._on_actor_ending,
+            m.ActorLeft: self._on_actor_left,
+            m.MoveActor: self._on_move,
             m.PlaceActor: self._on_place,
             m.UnplaceActor: self._on_unplace,
         }
@@ -127,6 +129,25 @@ class LeaseDesk:
         if process is not None:
             process.is_retiring = True
             process.end_reason = message.cause.reason
+
+    def _on_actor_left(self, source: Address, message: m.ActorLeft) -> None:
+        process = self._hub.local(source)
+        if process is not None:
+            process.is_retiring = True
+            process.end_reason = "it moved to another node"
+        self._hub.to_control(message)
+
+    def _on_move(self, source: Address, message: m.MoveActor) -> None:
+        placement = self.scheduler.placements.get((message.actor, message.restart))
+        if placement is not None and placement.process:
+            leave = m.LeaveActor(message.callers, message.reason)
+            self._hub.send_to(placement.process, leave)
+
+    def end_actors(self, reason: str) -> None:
+        """The node ends: its actors did not move, and are told of why."""
+        for actor, restart in self.scheduler.placements:
+            cause = m.ExitCause(reason=reason, node=self._hub.node)
+            self._hub.to_control(m.ActorEnded(actor, restart, cause))
 
     def _on_place(self, source: Address, message: m.PlaceActor) -> None:
         spec = message.spec

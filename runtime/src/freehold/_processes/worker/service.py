@@ -35,6 +35,7 @@ from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
 from freehold._processes.worker.leaving import Leaving
 from freehold._processes.worker.loops import MainLoop, ThreadedLoop
+from freehold._processes.worker.moving import Moving
 from freehold._processes.worker.notes import TaskNotes
 from freehold._processes.worker.waiting import Waiting
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
@@ -164,6 +165,9 @@ class WorkerService:
         handlers[m.CreateActor] = self._on_create_actor
         handlers[m.ExitProcess] = self._on_exit
         handlers[m.LeaveNode] = self._on_leave_node
+        self.moving = Moving(self.core, self.leaving)
+        self.moving.place = self._place
+        handlers |= self.moving.handlers()
         handlers[m.TaskEventsWanted] = self._on_events_wanted
 
     def run(self) -> None:
@@ -283,6 +287,10 @@ class WorkerService:
             self.leaving.end_when_not_needed()
         else:
             self._end()
+
+    def _place(self) -> tuple[bytes, int] | None:
+        actor = self.actor
+        return (actor.spec.actor, actor.restart) if actor is not None else None
 
     def _on_leave_node(self, source: Address, message: m.LeaveNode, now: float) -> None:
         """The node drains: what has not started goes back, what runs is finished."""
