@@ -18,10 +18,10 @@ from freehold._core.messages import (
     ActorState,
     ExitCause,
     FromProcess,
-    Group,
     KillActor,
     LivingActor,
     NodeDied,
+    NodeGroup,
     NodeInfo,
     OwnerInfo,
     PlacementFailed,
@@ -73,7 +73,7 @@ class World:
         spec = ActorSpec(A, OwnerInfo(DRIVER), ActorOptions(**options), shape, "", b"", b"")
         return self.tell(FromProcess(DRIVER, RegisterActor(5, spec), 1))
 
-    def restart(self, *nodes: NodeInfo, groups: list[Group] | None = None) -> list[Any]:
+    def restart(self, *nodes: NodeInfo, groups: list[NodeGroup] | None = None) -> list[Any]:
         self.directory = ActorDirectory(keeps=True)
         actors, dead = list(self.kept.values()), list(self.dead.values())
         return self.tell(ev.Restored(actors, dead, list(nodes), groups or []))
@@ -316,14 +316,15 @@ def test_what_only_an_absent_node_fits_waits_for_it_until_the_grace_is_over() ->
 def test_what_fits_a_group_waits_for_a_node_of_it() -> None:
     world = World()
     world.view(NODE)
-    groups = [Group("big", dict(make_shape({"CPU": 64})), {}, 2)]
+    groups = [NodeGroup("big", dict(make_shape({"CPU": 64})), {}, 2)]
     world.tell(ev.GroupsSet(groups))
     assert "dead" not in states(world.register(cpus=32.0))
     world.restart(info(NODE), groups=groups)
     assert "dead" not in states(world.returns())
     world.now += RETURN_S + 1.0
     assert "dead" not in states(world.view(NODE))
-    assert states(world.tell(ev.GroupsSet([Group("big", groups[0].resources, {}, 0)]))) == ["dead"]
+    without = ev.GroupsSet([NodeGroup("big", groups[0].resources, {}, 0)])
+    assert states(world.tell(without)) == ["dead"]
 
 
 def test_a_handle_that_overtook_its_actor_is_not_unknown_while_a_node_is_away() -> None:

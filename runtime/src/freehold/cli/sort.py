@@ -121,9 +121,7 @@ _EXISTING = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--ascii", is_flag=True, help="Write printable records instead of binary ones.")
 @click.option("--skew", is_flag=True, help="Write keys by a power law, with 16 hot ones.")
 @click.option("--address", help="Sort on this cluster's machines: HOST:PORT, a join string, auto.")
-@click.option(
-    "--scratch", type=_DIRECTORY, help="Each machine's folder.  [default: /scratch]"
-)
+@click.option("--scratch", type=_DIRECTORY, help="Each machine's folder.  [default: /scratch]")
 @click.option("--num-cpus", type=click.IntRange(1), help="CPUs a node.  [default: this machine's]")
 @click.option("--nodes", type=click.IntRange(1, 64), default=1, help="Nodes on this machine.")
 @click.option("--keep", is_flag=True, help="Keep the files that would be removed.")
