@@ -57,6 +57,10 @@ class SimNode:
         settings = ev.SchedulerSettings(idle_worker_s=1e6, starts_at_once=4)
         self.scheduler = LeaseScheduler(name, {"CPU": cpus * CPU}, settings)
         self.store = Store(name)
+        self.heirs: dict[Address, Address] = {}
+        """Who answers for what a process owned that ended."""
+        self.named: dict[Address, Address] = {}
+        """Who will for those that are about to."""
         self.specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         self.dead = self.store.dead
         self.dead_nodes: set[str] = set()
@@ -95,6 +99,8 @@ class SimNode:
             self.handle(ev.TaskBlocked(source.process, message.is_blocked))
         elif isinstance(message, m.OwningChanged):
             self.handle(ev.OwningChanged(source.process, message.is_owning))
+        elif isinstance(message, m.HeirNamed):
+            self.named[source] = message.heir
         elif isinstance(message, m.ExitProcess):
             self.handle(ev.WorkerLeaving(source.process, message.reason))
         elif isinstance(message, m.RangeReleased):
@@ -169,8 +175,9 @@ class SimNode:
         is_intended = cause.code == 0
         self.world.network.drain(address, self.address)
         self.handle(ev.WorkerExited(address.process, cause, is_intended))
-        self._to(CONTROL, m.ProcessGone(address, cause))
-        self.process_died(m.ProcessDied(address, cause))
+        heir = self.named.get(address)
+        self._to(CONTROL, m.ProcessGone(address, cause, False, heir))
+        self.process_died(m.ProcessDied(address, cause, heir))
 
     def process_died(self, message: m.ProcessDied) -> None:
         """Tell everybody here.
@@ -179,6 +186,8 @@ class SimNode:
         takes a way of its own and may come later than this.
         """
         self.dead.add(message.address)
+        if message.heir is not None:
+            self.heirs[message.address] = message.heir
         for process in self.world.living(self.name):
             self._to(process.address, message)
         self._free_owned(lambda owner: owner == message.address)
@@ -272,7 +281,7 @@ class SimControl:
         elif isinstance(message, m.ProcessGone):
             for node in self.world.living_nodes():
                 if node.address != source:
-                    died = m.ProcessDied(message.address, message.cause)
+                    died = m.ProcessDied(message.address, message.cause, message.heir)
                     self.world.network.send(CONTROL, node.address, died)
             self.handle(message)
         else:

@@ -62,6 +62,11 @@ class SimProcess:
             m.Orphaned: lambda s, x, now: owner.supervision.on_orphaned(s, x),
             m.OwningEnded: lambda s, x, now: owner.supervision.on_owning_ended(s, x.key),
             m.Recreated: lambda s, x, now: owner.borrowing.on_recreated(s, x.refs),
+            m.HandOff: owner.takeover.on_hand_off,
+            m.TakenOver: owner.handoff.on_taken_over,
+            m.OwnerMoved: owner.heirs.on_owner_moved,
+            m.Owning: lambda s, x, now: owner.takeover.on_owning(s, x),
+            m.OwningNoted: lambda s, x, now: owner.takeover.on_noted(s, x.key),
             m.Want: lambda s, x, now: owner.origins.on_want(s, x),
             m.SupervisedBy: lambda s, x, now: owner.origins.on_supervised_by(s, x),
             m.Resolve: owner.resolving.on_resolve,
@@ -102,7 +107,7 @@ class SimProcess:
 
     def _on_died(self, source: Address, message: m.ProcessDied, now: float) -> None:
         self.world.network.drain(message.address, self.address)
-        self.owner.on_process_died(message.address, message.cause, now)
+        self.owner.on_process_died(message.address, message.cause, now, message.heir)
 
     def carry_out(self) -> None:
         """What `OwnerCore.carry_out` does."""

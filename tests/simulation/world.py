@@ -153,6 +153,9 @@ class World:
         if self.network.receivers.get(node.address) is not node:
             return
         worker = SimWorker(self, node.new_address())
+        for ended, heir in node.heirs.items():
+            worker.owner.heirs.note(ended, heir)
+            worker.owner.borrowing.dead.setdefault(ended)
         self._add(worker)
         node.handle(ev.WorkerStarted(start, worker.address.process, 1000 + start))
 
@@ -201,8 +204,8 @@ class World:
         """A worker ends by itself."""
         if worker.is_alive:
             worker.carry_out()
-            if worker.owner.table.owned_in_scope():
-                self.note_fault()  # what it owns is not handed on yet
+            if worker.owner.handoff.is_needed:
+                self.note_fault()  # an actor that ends takes along what it owns
             self._end(worker, m.ExitCause(0))
 
     def _end(self, process: SimProcess, cause: m.ExitCause) -> None:

@@ -25,7 +25,7 @@ SCALARS: dict[type, str] = {
 }
 BOXED = {"NodeGroup": "NodeGroups"}
 """Lists in a message of their own, where none at all is not the same as an empty one."""
-UNIONS = {frozenset({"ActorStarted", "ActorEnded", "PlacementFailed"}): "ActorReport"}
+UNIONS = {frozenset({"ActorStarted", "ActorEnded", "PlacementFailed", "ActorLeft"}): "ActorReport"}
 """What a repeated union is called."""
 KINDS = {"int64": "int", "double": "float", "string": "str", "bool": "bool", "bytes": "bytes"}
 

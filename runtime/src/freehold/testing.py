@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from freehold._core.messages import Credentials, Explain
+from freehold._core.ids import Address
+from freehold._core.messages import Credentials, DrainNode, Explain
 from freehold._io.throwaway_authority import ThrowawayAuthority
 from freehold._processes.driver.bootstrap import (
     Membership,
@@ -206,6 +207,45 @@ class LocalCluster:
             index: which of `nodes`; node 0 is the cluster itself.
         """
         self.nodes[index].kill()
+
+    def drain_node(
+        self, index: int, timeout_s: float = 30.0, *, ends: bool = True, is_idle: bool = False
+    ) -> str:
+        """Drain a node and wait until it is; by default it has ended then.
+
+        Its data and its owners move to the other nodes, running tasks finish, others are handed
+        back. A node that is not done in time ends all the same.
+
+        Args:
+            index: which of `nodes`; not node 0, which is the cluster itself.
+            timeout_s: the node's deadline.
+            ends: False to leave the drained node there, as the head does that asked for it.
+            is_idle: drain it only if nothing runs or waits there.
+
+        Returns:
+            The node's state at last: "drained", "dead" if it has ended, or "alive" if it refused.
+        """
+        node = self.nodes[index]
+        answer = self._core.ask_node(
+            Address(node.node, 0),
+            lambda number: DrainNode(number, is_idle, timeout_s, "LocalCluster.drain_node"),
+            10.0,
+        )
+        if not answer.accepted:
+            return "alive"
+
+        def state() -> str:
+            infos = {info.node: info for info in self._core.nodes()}
+            info = infos.get(node.node)
+            reached = "dead" if info is None or not info.is_alive else info.state
+            return reached if reached in ("drained", "dead") else ""
+
+        reached: str = eventually(state, timeout_s=timeout_s + 10.0, interval_s=0.05)
+        if ends and reached == "drained":
+            node.stop()
+            reached = "dead"
+            eventually(lambda: state() == "dead", timeout_s=10.0)
+        return reached
 
     def shutdown(self) -> None:
         """End the cluster and wait until nothing of it is left."""

@@ -174,7 +174,7 @@ def test_stop_spares_a_process_that_only_has_the_number() -> None:
 
 
 def test_stop_kills_what_does_not_end() -> None:
-    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True)\n"
+    code = "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print(1, flush=True)\n"
     process = subprocess.Popen(
         [sys.executable, "-c", code + "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

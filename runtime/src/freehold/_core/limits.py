@@ -173,6 +173,44 @@ EXIT_LOG_LINES = 20
 CANCEL_GRACE_S = 2.0
 """After a timed-out task was interrupted, the time it has to end before its worker is killed."""
 
+# ---- hand-off and drain -----------------------------------------------------------------------
+
+HANDOFF_ROWS = 256
+"""Rows that one message hands over: with their references some hundred bytes each."""
+
+HANDOFF_BYTES = 1 << 20
+"""Inline values that one message hands over."""
+
+HANDOFF_PATIENCE_S = 10.0
+"""How long a process that has handed all it owned over waits for borrowers to turn to the new
+owner; one that is stopped finds it by the heir."""
+
+HEIRS = 4_096
+"""Processes that left, and who answers for what they owned: 100 bytes each. A reference that names
+one of them is met within its task's life."""
+
+DRAIN_LOOK_S = 0.1
+"""How often a node that drains looks what is left."""
+
+COPIES_AT_ONCE = 16
+"""Stored ranges of a node that drains which are copied elsewhere at the same time, …"""
+
+COPY_BYTES_AT_ONCE = 64 << 20
+"""… and about their bytes, so that one node's pulls do not fill another's store at once."""
+
+COPY_PAUSE_S = 0.5
+"""Pause before a range that could not be copied is tried again."""
+
+TELL_AGAIN_S = 0.5
+"""How often an owner that has not answered is told again where its object is now."""
+
+TELLS_IN_VAIN = 6
+"""How often an owner may say that it does not know a stored range, whose task's answer may still be
+under way, until it is taken as nobody's."""
+
+COPIES_KNOWN = 65_536
+"""Copies made for nodes that drain which a node remembers, should it be asked again."""
+
 # ---- the control plane between machines -------------------------------------------------------
 
 CONTROL_FRAME_BYTES = 72 << 20

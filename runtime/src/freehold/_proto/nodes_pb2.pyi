@@ -86,7 +86,7 @@ class Renewed(_message.Message):
     def __init__(self, certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ..., expires_unix_s: _Optional[int] = ...) -> None: ...
 
 class NodeMessage(_message.Message):
-    __slots__ = ("node_joined", "node_reported", "from_process", "actor_started", "actor_ended", "placement_failed", "process_gone", "shut_down", "heartbeat", "drain_answered", "driver_attached")
+    __slots__ = ("node_joined", "node_reported", "from_process", "actor_started", "actor_ended", "placement_failed", "process_gone", "shut_down", "heartbeat", "drain_answered", "driver_attached", "actor_left")
     NODE_JOINED_FIELD_NUMBER: _ClassVar[int]
     NODE_REPORTED_FIELD_NUMBER: _ClassVar[int]
     FROM_PROCESS_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class NodeMessage(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     DRAIN_ANSWERED_FIELD_NUMBER: _ClassVar[int]
     DRIVER_ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_LEFT_FIELD_NUMBER: _ClassVar[int]
     node_joined: NodeJoined
     node_reported: NodeReported
     from_process: FromProcess
@@ -109,10 +110,11 @@ class NodeMessage(_message.Message):
     heartbeat: Heartbeat
     drain_answered: DrainAnswered
     driver_attached: DriverAttached
-    def __init__(self, node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_reported: _Optional[_Union[NodeReported, _Mapping]] = ..., from_process: _Optional[_Union[FromProcess, _Mapping]] = ..., actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ..., process_gone: _Optional[_Union[ProcessGone, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., drain_answered: _Optional[_Union[DrainAnswered, _Mapping]] = ..., driver_attached: _Optional[_Union[DriverAttached, _Mapping]] = ...) -> None: ...
+    actor_left: ActorLeft
+    def __init__(self, node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_reported: _Optional[_Union[NodeReported, _Mapping]] = ..., from_process: _Optional[_Union[FromProcess, _Mapping]] = ..., actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ..., process_gone: _Optional[_Union[ProcessGone, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., drain_answered: _Optional[_Union[DrainAnswered, _Mapping]] = ..., driver_attached: _Optional[_Union[DriverAttached, _Mapping]] = ..., actor_left: _Optional[_Union[ActorLeft, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
-    __slots__ = ("cluster_view", "place_actor", "unplace_actor", "to_process", "process_died", "node_died", "shut_down", "heartbeat_answered", "fenced", "dead_nodes", "drain_node")
+    __slots__ = ("cluster_view", "place_actor", "unplace_actor", "to_process", "process_died", "node_died", "shut_down", "heartbeat_answered", "fenced", "dead_nodes", "drain_node", "move_actor")
     CLUSTER_VIEW_FIELD_NUMBER: _ClassVar[int]
     PLACE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     UNPLACE_ACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +126,7 @@ class ControlMessage(_message.Message):
     FENCED_FIELD_NUMBER: _ClassVar[int]
     DEAD_NODES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
+    MOVE_ACTOR_FIELD_NUMBER: _ClassVar[int]
     cluster_view: ClusterView
     place_actor: PlaceActor
     unplace_actor: UnplaceActor
@@ -135,7 +138,8 @@ class ControlMessage(_message.Message):
     fenced: Fenced
     dead_nodes: DeadNodes
     drain_node: DrainNode
-    def __init__(self, cluster_view: _Optional[_Union[ClusterView, _Mapping]] = ..., place_actor: _Optional[_Union[PlaceActor, _Mapping]] = ..., unplace_actor: _Optional[_Union[UnplaceActor, _Mapping]] = ..., to_process: _Optional[_Union[ToProcess, _Mapping]] = ..., process_died: _Optional[_Union[ProcessDied, _Mapping]] = ..., node_died: _Optional[_Union[NodeDied, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ..., heartbeat_answered: _Optional[_Union[HeartbeatAnswered, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., dead_nodes: _Optional[_Union[DeadNodes, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ...) -> None: ...
+    move_actor: MoveActor
+    def __init__(self, cluster_view: _Optional[_Union[ClusterView, _Mapping]] = ..., place_actor: _Optional[_Union[PlaceActor, _Mapping]] = ..., unplace_actor: _Optional[_Union[UnplaceActor, _Mapping]] = ..., to_process: _Optional[_Union[ToProcess, _Mapping]] = ..., process_died: _Optional[_Union[ProcessDied, _Mapping]] = ..., node_died: _Optional[_Union[NodeDied, _Mapping]] = ..., shut_down: _Optional[_Union[ShutDown, _Mapping]] = ..., heartbeat_answered: _Optional[_Union[HeartbeatAnswered, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., dead_nodes: _Optional[_Union[DeadNodes, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., move_actor: _Optional[_Union[MoveActor, _Mapping]] = ...) -> None: ...
 
 class Shape(_message.Message):
     __slots__ = ("amounts",)
@@ -297,14 +301,16 @@ class LivingActor(_message.Message):
     def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ..., address: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
 
 class ActorReport(_message.Message):
-    __slots__ = ("actor_started", "actor_ended", "placement_failed")
+    __slots__ = ("actor_started", "actor_ended", "placement_failed", "actor_left")
     ACTOR_STARTED_FIELD_NUMBER: _ClassVar[int]
     ACTOR_ENDED_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FAILED_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_LEFT_FIELD_NUMBER: _ClassVar[int]
     actor_started: ActorStarted
     actor_ended: ActorEnded
     placement_failed: PlacementFailed
-    def __init__(self, actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ...) -> None: ...
+    actor_left: ActorLeft
+    def __init__(self, actor_started: _Optional[_Union[ActorStarted, _Mapping]] = ..., actor_ended: _Optional[_Union[ActorEnded, _Mapping]] = ..., placement_failed: _Optional[_Union[PlacementFailed, _Mapping]] = ..., actor_left: _Optional[_Union[ActorLeft, _Mapping]] = ...) -> None: ...
 
 class NodeJoined(_message.Message):
     __slots__ = ("info", "actors", "processes", "drivers", "reports", "gone")
@@ -566,6 +572,14 @@ class ReleaseActor(_message.Message):
     actor: bytes
     def __init__(self, actor: _Optional[bytes] = ...) -> None: ...
 
+class ActorAdopted(_message.Message):
+    __slots__ = ("actor", "owner")
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    actor: bytes
+    owner: Address
+    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
+
 class ClusterQuery(_message.Message):
     __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -573,7 +587,7 @@ class ClusterQuery(_message.Message):
     def __init__(self, request: _Optional[int] = ...) -> None: ...
 
 class FromProcess(_message.Message):
-    __slots__ = ("source", "register_actor", "watch_actor", "find_actor", "list_actors", "kill_actor", "release_actor", "cluster_query", "number")
+    __slots__ = ("source", "register_actor", "watch_actor", "find_actor", "list_actors", "kill_actor", "release_actor", "actor_adopted", "cluster_query", "number")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_ACTOR_FIELD_NUMBER: _ClassVar[int]
     WATCH_ACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -581,6 +595,7 @@ class FromProcess(_message.Message):
     LIST_ACTORS_FIELD_NUMBER: _ClassVar[int]
     KILL_ACTOR_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ACTOR_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_ADOPTED_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_QUERY_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     source: Address
@@ -590,9 +605,10 @@ class FromProcess(_message.Message):
     list_actors: ListActors
     kill_actor: KillActor
     release_actor: ReleaseActor
+    actor_adopted: ActorAdopted
     cluster_query: ClusterQuery
     number: int
-    def __init__(self, source: _Optional[_Union[Address, _Mapping]] = ..., register_actor: _Optional[_Union[RegisterActor, _Mapping]] = ..., watch_actor: _Optional[_Union[WatchActor, _Mapping]] = ..., find_actor: _Optional[_Union[FindActor, _Mapping]] = ..., list_actors: _Optional[_Union[ListActors, _Mapping]] = ..., kill_actor: _Optional[_Union[KillActor, _Mapping]] = ..., release_actor: _Optional[_Union[ReleaseActor, _Mapping]] = ..., cluster_query: _Optional[_Union[ClusterQuery, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, source: _Optional[_Union[Address, _Mapping]] = ..., register_actor: _Optional[_Union[RegisterActor, _Mapping]] = ..., watch_actor: _Optional[_Union[WatchActor, _Mapping]] = ..., find_actor: _Optional[_Union[FindActor, _Mapping]] = ..., list_actors: _Optional[_Union[ListActors, _Mapping]] = ..., kill_actor: _Optional[_Union[KillActor, _Mapping]] = ..., release_actor: _Optional[_Union[ReleaseActor, _Mapping]] = ..., actor_adopted: _Optional[_Union[ActorAdopted, _Mapping]] = ..., cluster_query: _Optional[_Union[ClusterQuery, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class ActorStarted(_message.Message):
     __slots__ = ("actor", "restart", "address", "error")
@@ -646,15 +662,25 @@ class PlacementFailed(_message.Message):
     is_final: bool
     def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ..., reason: _Optional[str] = ..., is_final: _Optional[bool] = ...) -> None: ...
 
+class ActorLeft(_message.Message):
+    __slots__ = ("actor", "restart")
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    actor: bytes
+    restart: int
+    def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ...) -> None: ...
+
 class ProcessGone(_message.Message):
-    __slots__ = ("address", "cause", "was_driver")
+    __slots__ = ("address", "cause", "was_driver", "heir")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     WAS_DRIVER_FIELD_NUMBER: _ClassVar[int]
+    HEIR_FIELD_NUMBER: _ClassVar[int]
     address: Address
     cause: ExitCause
     was_driver: bool
-    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., was_driver: _Optional[bool] = ...) -> None: ...
+    heir: Address
+    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., was_driver: _Optional[bool] = ..., heir: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
 
 class ShutDown(_message.Message):
     __slots__ = ("reason",)
@@ -675,6 +701,18 @@ class NodeGroups(_message.Message):
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[NodeGroup]
     def __init__(self, items: _Optional[_Iterable[_Union[NodeGroup, _Mapping]]] = ...) -> None: ...
+
+class MoveActor(_message.Message):
+    __slots__ = ("actor", "restart", "callers", "reason")
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    CALLERS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    actor: bytes
+    restart: int
+    callers: _containers.RepeatedCompositeFieldContainer[Address]
+    reason: str
+    def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ..., callers: _Optional[_Iterable[_Union[Address, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PlaceActor(_message.Message):
     __slots__ = ("spec", "restart")
@@ -697,7 +735,7 @@ class UnplaceActor(_message.Message):
     def __init__(self, actor: _Optional[bytes] = ..., restart: _Optional[int] = ..., grace_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ActorInfo(_message.Message):
-    __slots__ = ("actor", "owner", "options", "state", "address", "restarts", "reason", "error", "cause", "shape", "where")
+    __slots__ = ("actor", "owner", "options", "state", "address", "restarts", "reason", "error", "cause", "shape", "where", "moves")
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -709,6 +747,7 @@ class ActorInfo(_message.Message):
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     WHERE_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
     actor: bytes
     owner: OwnerInfo
     options: ActorOptions
@@ -720,7 +759,8 @@ class ActorInfo(_message.Message):
     cause: ExitCause
     shape: Shape
     where: Where
-    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[OwnerInfo, _Mapping]] = ..., options: _Optional[_Union[ActorOptions, _Mapping]] = ..., state: _Optional[str] = ..., address: _Optional[_Union[Address, _Mapping]] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., error: _Optional[bytes] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ..., where: _Optional[_Union[Where, _Mapping]] = ...) -> None: ...
+    moves: int
+    def __init__(self, actor: _Optional[bytes] = ..., owner: _Optional[_Union[OwnerInfo, _Mapping]] = ..., options: _Optional[_Union[ActorOptions, _Mapping]] = ..., state: _Optional[str] = ..., address: _Optional[_Union[Address, _Mapping]] = ..., restarts: _Optional[int] = ..., reason: _Optional[str] = ..., error: _Optional[bytes] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ..., where: _Optional[_Union[Where, _Mapping]] = ..., moves: _Optional[int] = ...) -> None: ...
 
 class ActorRegistered(_message.Message):
     __slots__ = ("request", "info", "error")
@@ -781,12 +821,14 @@ class ToProcess(_message.Message):
     def __init__(self, target: _Optional[_Union[Address, _Mapping]] = ..., actor_registered: _Optional[_Union[ActorRegistered, _Mapping]] = ..., actor_state: _Optional[_Union[ActorState, _Mapping]] = ..., actor_found: _Optional[_Union[ActorFound, _Mapping]] = ..., actor_list: _Optional[_Union[ActorList, _Mapping]] = ..., cluster_reply: _Optional[_Union[ClusterReply, _Mapping]] = ...) -> None: ...
 
 class ProcessDied(_message.Message):
-    __slots__ = ("address", "cause")
+    __slots__ = ("address", "cause", "heir")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    HEIR_FIELD_NUMBER: _ClassVar[int]
     address: Address
     cause: ExitCause
-    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ...) -> None: ...
+    heir: Address
+    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., cause: _Optional[_Union[ExitCause, _Mapping]] = ..., heir: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
 
 class NodeDied(_message.Message):
     __slots__ = ("node", "incarnation", "reason")

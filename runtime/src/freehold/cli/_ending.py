@@ -7,13 +7,15 @@ import select
 import signal
 import time
 
-from freehold._processes.node.record import start_time
+from freehold._processes.node.record import END_NOW, start_time
 
 _LOOK_S = 0.05
 
 
 def end_all(processes: list[tuple[int, int]], timeout_s: float) -> set[int]:
-    """SIGTERM each (pid, start time), and SIGKILL what is left after a while; the pids of those.
+    """Tell each (pid, start time) to end, without a drain; SIGKILL what is left after a while.
+
+    The pids of those are returned.
 
     A pidfd is opened before the start time is looked at, so it is that process's or nobody's.
     """
@@ -24,7 +26,7 @@ def end_all(processes: list[tuple[int, int]], timeout_s: float) -> set[int]:
         except ProcessLookupError:
             continue
         if start_time(pid) == started:
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(pidfd, END_NOW)
             open_fds[pid] = pidfd
         else:
             os.close(pidfd)

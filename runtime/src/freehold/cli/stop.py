@@ -16,7 +16,10 @@ import click
 )
 @click.option("--address", help="Only the nodes of this cluster: HOST:PORT of its head.")
 def command(timeout_s: float, address: str | None) -> int:
-    """End the nodes that `freehold start` started here, with what runs on them.
+    """End the nodes that `freehold start` started here at once, with what runs on them.
+
+    To have what they keep moved to other nodes first, `freehold drain` them, or send their
+    processes SIGTERM.
 
     Nodes are known by the records that they keep in the session's folder; a process is ended only
     if its number and its start time are those of the record. Nodes that belong to a driver end with

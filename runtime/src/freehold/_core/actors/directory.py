@@ -4,9 +4,9 @@ Place in the flow: the control service passes on what processes ask and node man
 carries the effects out in order. The calls of an actor never come here: callers learn its address
 by watching it and then talk to it directly.
 
-A life goes pending → alive → restarting → alive → … → dead. A placement is known by (actor,
-restart), so that what is said late about an earlier one is recognised and ignored. Dead is final,
-and said as soon as it is decided: the process's end may follow.
+A life goes pending → alive → (moving →) restarting → alive → … → dead. A placement is known by
+(actor, restart), so that what is said late about an earlier one is recognised and ignored. Dead is
+final, and said as soon as it is decided: the process's end may follow.
 
 It deliberately knows no resources but a view of the nodes: whether there is room now the node
 manager decides, where an actor also waits for it.
@@ -21,6 +21,7 @@ from freehold._core.actors import events as ev
 from freehold._core.actors import restoring
 from freehold._core.actors.checks import DEAD_ACTORS, check_directory
 from freehold._core.actors.events import ActorEffect, ActorEvent, Instant
+from freehold._core.actors.moving import Moving
 from freehold._core.actors.placing import (
     NodeRoom,
     pick_room,
@@ -28,13 +29,24 @@ from freehold._core.actors.placing import (
     room_of,
     why_infeasible,
 )
-from freehold._core.actors.rows import ALIVE, DEAD, PENDING, RESTARTING, Row
+from freehold._core.actors.rows import (
+    ALIVE,
+    DEAD,
+    LIVING,
+    MOVING,
+    PENDING,
+    RESTARTING,
+    Row,
+    unlink,
+)
 from freehold._core.ids import Address
 from freehold._core.limits import REPLACEMENT_S
 from freehold._core.messages import (
+    ActorAdopted,
     ActorEnded,
     ActorFound,
     ActorInfo,
+    ActorLeft,
     ActorList,
     ActorOptions,
     ActorRegistered,
@@ -76,7 +88,7 @@ REFUSED_PAUSE_S = 1.0
 """Pause before asking nodes again after all that could fit an actor have refused it."""
 
 
-class ActorDirectory:
+class ActorDirectory(Moving):
     """All actors of a cluster.
 
     Args:
@@ -109,6 +121,7 @@ info=None))]
         self.away: dict[str, None] = {}
         """Nodes that nobody declared dead and that cannot be heard."""
         self.groups: list[NodeGroup] = []
+        self.draining = {}
         self._ignored = 0
         # These are only meaningful during `handle`.
         self.effects: list[ActorEffect] = []
@@ -118,7 +131,8 @@ info=None))]
             FromProcess: self._from_process,
             ActorStarted: self.started,
             ActorEnded: self.ended,
-            ProcessGone: self._process_gone,
+            ActorLeft: self.left,
+            ProcessGone: self.process_gone,
             NodeDied: self._node_died,
             ev.PlacementRejected: self._placement_rejected,
             ev.ViewChanged: self._view_changed,
@@ -135,6 +149,7 @@ info=None))]
             ListActors: self._list,
             KillActor: self._kill,
             ReleaseActor: self._release,
+            ActorAdopted: self._adopt,
         }
 
     # ---- the interface -------------------------------------------------------------------------
@@ -167,7 +182,7 @@ info=None))]
         states = [row.state for row in self.rows.values()]
         return ev.ActorSnapshot(
             pending=states.count(PENDING),
-            alive=states.count(ALIVE),
+            alive=states.count(ALIVE) + states.count(MOVING),
             restarting=states.count(RESTARTING),
             dead=len(self.dead),
             named=len(self.named),
@@ -290,7 +305,7 @@ info=None))]
     def started(self, event: ActorStarted) -> None:
         """The constructor ran."""
         row = self._current(event.actor, event.restart)
-        if row is None or row.is_ending or row.state == ALIVE:
+        if row is None or row.is_ending or row.state in LIVING:
             return
         if event.error:
             self._die(row, "the constructor raised", error=event.error)
@@ -302,6 +317,8 @@ info=None))]
         row.reason, row.cause = "", None
         row.failures = 0
         self._tell_all(row)
+        if row.placed_on in self.draining:
+            self.move(row)
 
     def ended(self, event: ActorEnded) -> None:
         """The process of an actor ended."""
@@ -327,7 +344,10 @@ info=None))]
             row.refused_by[event.node] = None
             self.place(row)
 
-    def _process_gone(self, event: ProcessGone) -> None:
+    def process_gone(self, event: ProcessGone) -> None:
+        """A process ended; who leaves in order has named who owns its actors then."""
+        if event.heir is not None:
+            self.bequeath(event.address, event.heir)
         self.forget([event.address], str(event.cause))
 
     def _node_died(self, event: NodeDied) -> None:
@@ -353,11 +373,12 @@ info=None))]
 
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
-            if info.is_alive:
+            if info.is_alive and info.state == "alive":
                 self.rooms[info.node] = self._room_of(info)
                 self.lost.pop(info.node, None)
             elif info.node in self.rooms:
                 self._lose(self.rooms[info.node])
+            self._note_draining(info)
         self._place_waiting()
 
     def _node_away(self, event: ev.NodeAway) -> None:
@@ -449,10 +470,6 @@ info=None))]
         self.underway[spec.actor] = None
         self.effects.append(ev.PlaceActorOn(room.node, spec, row.restart))
 
-    def _may_restart(self, row: Row) -> bool:
-        most = row.spec.options.max_restarts
-        return most < 0 or row.restart < most
-
     def restart_row(self, row: Row, reason: str, cause: ExitCause | None = None) -> None:
         """The actor's process is gone though nobody wanted that for good."""
         if not row.is_ending:
@@ -460,7 +477,7 @@ info=None))]
         if not self._may_restart(row):
             self._die(row, reason, cause=cause)
             return
-        if row.state != ALIVE and not row.is_ending:
+        if row.state not in LIVING and not row.is_ending:
             pause = RESTART_PAUSE_S * 2.0 ** min(row.failures, 16)
             row.not_before = self.now + min(pause, RESTART_PAUSE_LIMIT_S)
             row.failures += 1
@@ -515,9 +532,9 @@ info=None))]
         if row.name is not None:
             del self.named[row.name]
         if not row.is_orphan:
-            _unlink(self.owned, row.spec.owner.address, actor)
+            unlink(self.owned, row.spec.owner.address, actor)
         for address in row.watchers:
-            _unlink(self.watched, address, actor)
+            unlink(self.watched, address, actor)
 
     def forget(self, gone: list[Address], why: str) -> None:
         """Processes are gone: they hear nothing, and what they own ends unless it is detached."""
@@ -579,10 +596,3 @@ info=None))]
     ) -> None:
         """Send an answer or a change of state to a process."""
         self.effects.append(ev.Tell(address, message))
-
-
-def _unlink(index: dict[Address, dict[bytes, None]], address: Address, actor: bytes) -> None:
-    actors = index[address]
-    del actors[actor]
-    if not actors:
-        del index[address]

@@ -15,6 +15,7 @@ import msgspec
 from freehold._core.ids import Address
 from freehold._core.messages import (
     ActorEnded,
+    ActorLeft,
     ActorReport,
     ActorSpec,
     ActorStarted,
@@ -54,6 +55,7 @@ class ActorLife(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     reason: str = ""
     cause: ExitCause | None = None
     kills: dict[str, int] = {}
+    moves: int = 0
 
 
 # ---- events ------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ ActorEvent: TypeAlias = (
     | GroupsSet
     | ActorStarted
     | ActorEnded
+    | ActorLeft
     | ProcessGone
     | NodeDied
     | PlacementRejected
@@ -178,6 +181,16 @@ class Unplace(_Own, frozen=True):
     reason: str
 
 
+class MoveActorFrom(_Own, frozen=True):
+    """Send `MoveActor` to the manager of `node`, which drains."""
+
+    node: str
+    actor: bytes
+    restart: int
+    callers: list[Address]
+    reason: str
+
+
 class Tell(_Own, frozen=True):
     """Send an answer or a change of state to a process, through its node manager."""
 
@@ -185,7 +198,9 @@ class Tell(_Own, frozen=True):
     message: ControlAnswer
 
 
-ActorEffect: TypeAlias = KeepActor | KeepDead | ForgetActor | PlaceActorOn | Unplace | Tell
+ActorEffect: TypeAlias = (
+    KeepActor | KeepDead | ForgetActor | PlaceActorOn | Unplace | MoveActorFrom | Tell
+)
 
 
 # ---- snapshot ----------------------------------------------------------------------------------

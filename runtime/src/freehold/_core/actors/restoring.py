@@ -9,6 +9,8 @@ that no second process of one placement can exist.
 - Placed there and not alive, the node does not name it: the placement never arrived, and is made
   again as the same restart. The node says that it has started: alive.
 - Alive, the node does not name it: its process ended while nobody listened; restarted, or dead.
+- Moving since its node drains, the node names it: it is asked to move again. It does not, and has
+  not reported that it left: as if it had been alive.
 - Killed there to be restarted, the node names it: the kill is said again. It does not: restarted.
 - Dead, elsewhere, of another restart, or unknown, the node names it: that process is ended.
 """
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from freehold._core.actors import events as ev
 from freehold._core.actors.placing import room_of
-from freehold._core.actors.rows import ALIVE, DEAD, Row, row_of
+from freehold._core.actors.rows import DEAD, LIVING, MOVING, Row, row_of
 from freehold._core.limits import RETURN_S
 from freehold._core.messages import ActorStarted, ActorState, ExitCause, LivingActor
 
@@ -48,7 +50,7 @@ def restore(directory: ActorDirectory, event: ev.Restored) -> None:
             directory.owned.setdefault(spec.owner.address, {})[spec.actor] = None
         if not row.placed_on:
             directory.unplaced[spec.actor] = None
-        elif row.state != ALIVE and not row.is_ending:
+        elif row.state not in LIVING and not row.is_ending:
             directory.underway[spec.actor] = None
     # A node's death may have been kept, and what follows from it not.
     for row in list(directory.rows.values()):
@@ -87,7 +89,7 @@ def node_returned(directory: ActorDirectory, event: ev.NodeReturned) -> None:
     for actor, restart in there:
         directory.unplace_stale(event.node, actor, restart)
     for gone in event.gone:
-        directory.forget([gone.address], str(gone.cause))
+        directory.process_gone(gone)
     alive = set(event.processes)
     directory.forget(
         [
@@ -114,11 +116,13 @@ def _agree(directory: ActorDirectory, row: Row, living: LivingActor | None) -> N
         directory.leave_node(row)
         if row.is_ending:
             directory.restart_row(row, row.reason, row.cause)
-        elif row.state == ALIVE:
+        elif row.state in LIVING:
             directory.restart_row(row, AWAY, ExitCause(reason=AWAY, node=node))
         else:
             directory.place(row)
     elif row.is_ending:
         directory.unplace(row, 0.0, row.reason)
-    elif living.address is not None and row.state != ALIVE:
+    elif row.state == MOVING:
+        directory.ask_to_move(row)
+    elif living.address is not None and row.state not in LIVING:
         directory.started(ActorStarted(living.actor, living.restart, living.address))

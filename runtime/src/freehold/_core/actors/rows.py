@@ -19,6 +19,11 @@ PENDING = "pending"
 ALIVE = "alive"
 RESTARTING = "restarting"
 DEAD = "dead"
+MOVING = "moving"
+"""Alive on a node that drains: callers call no more until it is alive elsewhere."""
+
+LIVING = (ALIVE, MOVING)
+"""With a process that has an address."""
 
 
 @dataclass(slots=True)
@@ -28,6 +33,8 @@ class Row:
     spec: ActorSpec
     state: str = PENDING
     restart: int = 0
+    moves: int = 0
+    """Restarts that a drain was the reason of: they are not counted against `max_restarts`."""
     address: Address | None = None
     placed_on: str = ""
     """The node that was told to place it and has not reported an end; "" while unplaced."""
@@ -66,6 +73,7 @@ class Row:
             self.cause,
             placing_shape(self.spec) if self.state in (PENDING, RESTARTING) else (),
             self.spec.where,
+            self.moves,
         )
 
     def life(self) -> ActorLife:
@@ -82,9 +90,18 @@ class Row:
             reason=self.reason,
             cause=self.cause,
             kills=dict(self.kills),
+            moves=self.moves,
         )
 
 
 def row_of(spec: ActorSpec, life: ActorLife) -> Row:
     """The row as it was kept."""
     return Row(spec, is_kept=True, **msgspec.structs.asdict(life))
+
+
+def unlink(index: dict[Address, dict[bytes, None]], address: Address, actor: bytes) -> None:
+    """Take an actor out of what an address is known for."""
+    actors = index[address]
+    del actors[actor]
+    if not actors:
+        del index[address]

@@ -8,8 +8,8 @@ the control service was started again, the node's `NodeJoined` has the reports t
 Until when something is kept:
 
 - a question, until it is answered or its asker is gone; a watch, until the actor is dead;
-- an order (`KillActor`, `ReleaseActor`) and a report of a placement, until a heartbeat that was
-  sent after it is answered: then it was kept on the head's disk;
+- an order (`KillActor`, `ReleaseActor`, `ActorAdopted`) and a report of a placement, until a
+  heartbeat that was sent after it is answered: then it was kept on the head's disk;
 - the end of a process for half a minute longer than that, since other nodes that were away at the
   time hear of it only through here, if the head that knew it is gone.
 """
@@ -65,7 +65,7 @@ class Unheard:
             self._number += 1
             message = m.FromProcess(message.source, message.message, self._number)
             self._note(self._wanted, _name(message), message, now)
-        elif isinstance(message, m.ActorStarted | m.ActorEnded | m.PlacementFailed):
+        elif isinstance(message, m.ActorReport):
             name = (type(message).__name__, message.actor, message.restart)
             self._note(self._reports, name, message, now)
         elif isinstance(message, m.ProcessGone):
@@ -88,7 +88,7 @@ class Unheard:
         for name, said in list(self._wanted.items()):
             request = said.message
             assert isinstance(request, m.FromProcess)
-            is_order = isinstance(request.message, m.KillActor | m.ReleaseActor)
+            is_order = isinstance(request.message, m.KillActor | m.ReleaseActor | m.ActorAdopted)
             if request.source == address and not is_order:
                 del self._wanted[name]
 
@@ -149,6 +149,6 @@ def _name(message: m.FromProcess) -> Hashable:
     inner = message.message
     if isinstance(inner, m.WatchActor):
         return (message.source, "watch", inner.actor)
-    if isinstance(inner, m.KillActor | m.ReleaseActor):
+    if isinstance(inner, m.KillActor | m.ReleaseActor | m.ActorAdopted):
         return (message.source, "order", message.number)
     return (message.source, "request", inner.request)

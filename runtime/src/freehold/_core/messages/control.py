@@ -42,7 +42,7 @@ class WatchActor(Message, tag=102):
 
 
 class ActorState(Message, tag=103):
-    """`info.state`: "pending", "alive", "restarting" or "dead"."""
+    """`info.state`: "pending", "alive", "moving", "restarting" or "dead"."""
 
     info: ActorInfo
     is_infeasible: bool = False
@@ -91,6 +91,13 @@ class ReleaseActor(Message, tag=109):
     actor: bytes
 
 
+class ActorAdopted(Message, tag=166):
+    """The sender owned this actor; `owner` does from now on. Idempotent."""
+
+    actor: bytes
+    owner: Address
+
+
 class ClusterQuery(Message, tag=110):
     """Which nodes are there, with what?"""
 
@@ -105,7 +112,14 @@ class ClusterReply(Message, tag=111):
 
 
 ControlRequest: TypeAlias = (
-    RegisterActor | WatchActor | FindActor | ListActors | KillActor | ReleaseActor | ClusterQuery
+    RegisterActor
+    | WatchActor
+    | FindActor
+    | ListActors
+    | KillActor
+    | ReleaseActor
+    | ActorAdopted
+    | ClusterQuery
 )
 ControlAnswer: TypeAlias = ActorRegistered | ActorState | ActorFound | ActorList | ClusterReply
 
@@ -177,6 +191,16 @@ class UnplaceActor(Message, tag=124):
     reason: str = ""
 
 
+class MoveActor(Message, tag=177):
+    """Control service to node manager: this actor of yours is to be restarted elsewhere, when
+    `callers` have all their answers."""
+
+    actor: bytes
+    restart: int
+    callers: list[Address]
+    reason: str = ""
+
+
 class ActorStarted(Message, tag=125):
     """The constructor ran (said by the worker to its node manager, which passes it on)."""
 
@@ -204,7 +228,15 @@ class PlacementFailed(Message, tag=127):
     is_final: bool = False
 
 
-ActorReport: TypeAlias = ActorStarted | ActorEnded | PlacementFailed
+class ActorLeft(Message, tag=180):
+    """A moving actor has answered every call (said by the worker to its node manager, which passes
+    it on): it can be restarted elsewhere. Idempotent."""
+
+    actor: bytes
+    restart: int
+
+
+ActorReport: TypeAlias = ActorStarted | ActorEnded | PlacementFailed | ActorLeft
 """What a node manager says of a placement."""
 
 
@@ -241,6 +273,8 @@ class ProcessGone(Message, tag=131):
     address: Address
     cause: ExitCause
     was_driver: bool = False
+    heir: Address | None = None
+    """Who answers for what it owned, if it left in an orderly way."""
 
 
 class ShutDown(Message, tag=132):

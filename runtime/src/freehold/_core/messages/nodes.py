@@ -37,6 +37,8 @@ class Registered(Message, tag=41):
     """None where the cluster is on one machine."""
     dead: list[tuple[str, int]] = []
     """(node, incarnation) that were declared dead: their connections are refused."""
+    heirs: list[tuple[Address, Address]] = []
+    """Processes that ended before, and who answers for what they owned."""
 
 
 class LeaseDemand(Message, tag=42):
@@ -116,6 +118,8 @@ class ProcessDied(Message, tag=50):
 
     address: Address
     cause: ExitCause
+    heir: Address | None = None
+    """Who answers for what it owned, if it left in an orderly way."""
 
 
 class NodeDied(Message, tag=51):

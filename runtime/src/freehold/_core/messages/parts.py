@@ -196,6 +196,8 @@ class ActorInfo(Plain):
     shape: Shape = ()
     """What a node must have for it, while it waits for one; empty otherwise."""
     where: Where | None = None
+    moves: int = 0
+    """How many of its restarts a drain was the reason of: `max_restarts` does not count them."""
 
 
 class ShapeDemand(Plain):

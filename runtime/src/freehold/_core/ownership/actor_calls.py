@@ -16,6 +16,7 @@ from freehold._core.ownership.row import Row, Task
 
 PENDING_ACTOR = "pending"
 ALIVE = "alive"
+MOVING = "moving"
 RESTARTING = "restarting"
 DEAD = "dead"
 
@@ -24,8 +25,9 @@ class ActorLink:
     """What a caller knows of one actor."""
 
     __slots__ = (
-        "address", "calls", "handle", "inflight", "info", "is_infeasible", "is_released",
-        "is_watched", "least_restart", "max_pending_calls", "restarts", "state", "waiters",
+        "address", "calls", "handle", "has_stopped", "inflight", "info", "is_infeasible",
+        "is_released", "is_watched", "least_restart", "max_pending_calls", "restarts", "state",
+        "waiters",
     )  # fmt: skip
 
     def __init__(self, handle: Row) -> None:
@@ -44,6 +46,8 @@ class ActorLink:
         """It is dead because no node can ever hold it."""
         self.is_released = False
         self.waiters: list[object] = []
+        self.has_stopped: Address | None = None
+        """Where it was told that no call follows, as it moves."""
 
     @property
     def actor(self) -> bytes:
@@ -67,12 +71,13 @@ class ActorLink:
         """The actor's state changed; returns the calls that were lost in flight, oldest first."""
         self.info = info
         lost: list[Task] = []
-        if info.state != ALIVE or info.address != self.address:
+        is_there = info.state in (ALIVE, MOVING)
+        if not is_there or info.address != self.address:
             lost = list(self.inflight.values())
             self.inflight.clear()
         self.state = info.state
         self.restarts = info.restarts
-        self.address = info.address if info.state == ALIVE else None
+        self.address = info.address if is_there else None
         if info.state == DEAD:
             lost += self.calls
             self.calls.clear()

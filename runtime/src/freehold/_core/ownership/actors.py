@@ -12,6 +12,7 @@ from freehold._core.messages import (
     ActorOptions,
     ActorSpec,
     Call,
+    CallsStopped,
     OwnerInfo,
     RegisterActor,
     ReleaseActor,
@@ -22,11 +23,13 @@ from freehold._core.options import TaskOptions
 from freehold._core.ownership.actor_calls import (
     ALIVE,
     DEAD,
+    MOVING,
     PENDING_ACTOR,
     RESTARTING,
     ActorLink,
 )
 from freehold._core.ownership.arguments import Given
+from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import PENDING, Row, Task
 from freehold._core.resources import Shape
 from freehold._core.where import Where
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
 
 
+LOOK_AGAIN_S = 0.02
+"""How often it is looked whether a moving actor has answered all calls."""
+
+
 class ActorCalls:
     """The actors that one process has made or called."""
 
@@ -52,6 +59,8 @@ class ActorCalls:
         self._creations: dict[bytes, tuple[Task, ActorSpec, int]] = {}
         self._ask_at: dict[bytes, float] = {}
         """When to ask about actors that could not be reached and of which nothing was heard."""
+        self._stop_at: float | None = None
+        """When to look whether moving actors have answered all."""
         self.error_of: Any = None
         """Turns a dead actor's `ActorInfo` into the cause of its `ActorDiedError`; the shell's."""
 
@@ -125,6 +134,12 @@ class ActorCalls:
             row = creation[0].row
             self._owner.fail(row, b"", 0.0)
             self._owner.table.release(row, 0)
+
+    def constructor_arguments(self, actor: bytes) -> list[ObjectRef[Any]]:
+        """References to what a restart of an actor of ours would need."""
+        creation = self._creations.get(actor)
+        arguments = (creation[0].arguments or []) if creation is not None else []
+        return [self._owner.table.reference(row, index) for row, index in arguments]
 
     def link_to(self, handle: Row) -> ActorLink:
         """What is known of the actor that `handle` stands for."""
@@ -270,6 +285,8 @@ class ActorCalls:
     def on_state(self, info: ActorInfo, now: float, is_infeasible: bool = False) -> None:
         """The control service tells of an actor's state."""
         link = self.links.get(info.actor)
+        if link is None and info.state == MOVING and info.address is not None:
+            self._owner.outbox.send(info.address, CallsStopped(info.actor))
         if link is None or link.state == DEAD:
             return
         if info.state != DEAD and info.restarts < link.least_restart:
@@ -289,6 +306,25 @@ class ActorCalls:
         waiters, link.waiters = link.waiters, []
         self._owner.outbox.woken.extend(waiters)
         self.push_ready(link)
+        if link.state == MOVING:
+            self._stop_at = now
+            self._stop_calls(now)
+
+    def _stop_calls(self, now: float) -> None:
+        """Tell moving actors that have answered all we sent; look again at the others soon.
+
+        Not at each answer, which every call of every actor would pay for.
+        """
+        self._stop_at = None
+        for link in self.links.values():
+            if link.state != MOVING or link.address is None or link.has_stopped == link.address:
+                continue
+            if link.inflight:
+                self._stop_at = now + LOOK_AGAIN_S
+                self._owner.outbox.has_deadline = True
+            else:
+                link.has_stopped = link.address
+                self._owner.outbox.send(link.address, CallsStopped(link.actor), True)
 
     def on_killed(self, handle: Row, reason: str, no_restart: bool, now: float) -> None:
         """This process had the actor killed: what it calls from now on must not overtake that.
@@ -299,13 +335,14 @@ class ActorCalls:
         link = self.link_to(handle)
         known = link.info
         if not no_restart:
-            if known is None or link.state != ALIVE:
+            if known is None or link.state not in (ALIVE, MOVING):
                 return
             most = known.options.max_restarts
-            if most < 0 or link.restarts < most:
+            if most < 0 or link.restarts - known.moves < most:
                 ending = ActorInfo(
                     known.actor, known.owner, known.options, RESTARTING, None, link.restarts, reason
                 )
+                ending.moves = known.moves
                 self.on_state(ending, now)
                 link.least_restart = link.restarts + 1
                 return
@@ -327,10 +364,15 @@ class ActorCalls:
 
     def next_deadline(self) -> float | None:
         """When `on_deadline` has something to do."""
-        return min(self._ask_at.values(), default=None)
+        late = [*self._ask_at.values()]
+        if self._stop_at is not None:
+            late.append(self._stop_at)
+        return min(late, default=None)
 
     def on_deadline(self, now: float) -> None:
         """Ask about actors whose connection broke though nobody told of their end."""
+        if self._stop_at is not None and self._stop_at <= now:
+            self._stop_calls(now)
         for actor in [actor for actor, at in self._ask_at.items() if at <= now]:
             del self._ask_at[actor]
             self._owner.outbox.ask_node(WatchActor(actor))

@@ -21,7 +21,16 @@ from typing import Any
 
 from freehold._core.ids import OBJECT_ID_BYTES, Address
 from freehold._core.limits import LATE_BORROW_S, LEASE_S
-from freehold._core.messages import Borrow, Borrowed, OwnerInfo, Refs, Resolve, Return
+from freehold._core.messages import (
+    Borrow,
+    Borrowed,
+    Call,
+    OwnerInfo,
+    Refs,
+    Resolve,
+    Return,
+    Run,
+)
 from freehold._core.ownership.outbox import Outbox
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import (
@@ -49,7 +58,7 @@ RECONNECT_S = 0.5
 """How long after a connection broke the other side is tried again, unless it is known to be
 dead."""
 
-_ASKED = -2
+ASKED = -2
 """The key of a borrowed row whose owner was asked for the value."""
 
 
@@ -76,6 +85,14 @@ class Borrowing:
         self.dead: dict[Address, None] = {}
         """Processes known to have ended, the last `_DEAD_KEPT` of them."""
         self.dead_nodes: dict[tuple[str, int], None] = {}
+        self.given: dict[bytes, Address] = {}
+        """What we gave away (`handoff`), …"""
+        self.send_on: Callable[[Address, bytes], None] = lambda source, ids: None
+        """… and who sends those on who register for it."""
+        self.is_elsewhere: Callable[[Row, Address], bool] = lambda row, source: False
+        """Asks others about a row that `source`, a former owner's heir, does not know."""
+        self.moving: dict[tuple[Address, bytes], list[Continuation]] = {}
+        """What follows when a certain owner counts us, to whom a row has moved."""
         self._after: dict[bytes, list[Continuation]] = {}
         self._asked: dict[Address, dict[bytes, int]] = {}
         """`Borrow`s under way, by owner; only the answer to the last tells that we are counted."""
@@ -200,13 +217,21 @@ class Borrowing:
 
     def _register(self, unregistered: dict[Address, bytearray]) -> None:
         for owner, ids in unregistered.items():
-            self._await_answer(owner, bytes(ids))
+            self.await_answer(owner, bytes(ids))
             self.outbox.send(owner, Borrow(bytes(ids)))
 
-    def _await_answer(self, owner: Address, ids: bytes) -> None:
+    def await_answer(self, owner: Address, ids: bytes) -> None:
         asked = self._asked.setdefault(owner, {})
         for id_ in split_ids(ids):
             asked[id_] = asked.get(id_, 0) + 1
+
+    def asked_in_vain(self, owner: Address, id_: bytes) -> None:
+        """A former owner sends us on: what we registered for since it does not answer."""
+        asked = self._asked.get(owner)
+        if asked is not None:
+            asked.pop(id_, None)
+            if not asked:
+                del self._asked[owner]
 
     def turn_to(self, supervisor: Address, rows: list[Row]) -> bytes:
         """Borrow rows from a supervisor of their dead owner's; their ids, to be told it now."""
@@ -214,7 +239,7 @@ class Borrowing:
             row.registration = REGISTERING
             row.borrow_count = 1
         ids = b"".join(row.object_id(0) for row in rows)
-        self._await_answer(supervisor, ids)
+        self.await_answer(supervisor, ids)
         return ids
 
     def after_registration(self, refs: list[ObjectRef[Any]], then: Continuation) -> None:
@@ -286,11 +311,11 @@ class Borrowing:
 
     def need(self, row: Row) -> None:
         """Ask the owner for a borrowed object's value, once."""
-        if row.info is not None and row.state == PENDING and row.key != _ASKED:
+        if row.info is not None and row.state == PENDING and row.key != ASKED:
             if row.registration in (RECREATING, FOLLOWING):
                 self.recreate(row)
                 return
-            row.key = _ASKED
+            row.key = ASKED
             self.outbox.send(row.info.address, Resolve(row.object_id(0)), True)
 
     def on_borrowed(self, source: Address, message: Borrowed) -> None:
@@ -299,13 +324,17 @@ class Borrowing:
         asked = self._asked.get(source, {})
         for id_ in split_ids(message.ids):
             if self._is_last(asked, id_):
-                self._registered(id_)
+                self._registered(id_, source)
         for id_ in split_ids(message.gone):
             if self._is_last(asked, id_):
                 known = self.table.by_id.get(id_)
-                if known is not None and known[0].info is not None:
+                if (
+                    known is not None
+                    and known[0].info is not None
+                    and not self.is_elsewhere(known[0], source)
+                ):
                     self._gone(known[0])
-                self._registered(id_)
+                self._registered(id_, source)
         if not asked:
             self._asked.pop(source, None)
 
@@ -316,11 +345,15 @@ class Borrowing:
             asked[id_] = left
         return left == 0
 
-    def _registered(self, id_: bytes) -> None:
+    def _registered(self, id_: bytes, owner: Address) -> None:
         known = self.table.by_id.get(id_)
         if known is not None and known[0].registration == REGISTERING:
-            known[0].registration = REGISTERED
+            info = known[0].info
+            if info is None or info.address == owner:
+                known[0].registration = REGISTERED
         for then in self._after.pop(id_, ()):
+            then()
+        for then in self.moving.pop((owner, id_), ()) if self.moving else ():
             then()
 
     def _gone(self, row: Row) -> None:
@@ -332,16 +365,37 @@ class Borrowing:
     def _fail(self, row: Row, error: Exception) -> None:
         self.wake(self.table.fail(row, error) or [], 0.0)  # type: ignore[arg-type]
 
+    def fail_orphan(self, row: Row, cause: str) -> None:
+        """Nobody can be asked for a borrowed object any more."""
+        row.registration = REGISTERED
+        self._fail(row, orphan_error(row, cause))
+
+    def rename(self, message: Run | Call) -> None:
+        """Have a task that is about to be sent name the owners of its references as they are."""
+        refs = message.nested
+        if refs is None:
+            return
+        owners: dict[OwnerInfo, int] = {}
+        packed = bytearray()
+        for task, index, number in _entry.iter_unpack(refs.packed):
+            id_ = task + index.to_bytes(4, "little")
+            known = self.table.by_id.get(id_)
+            info = refs.owners[number] if known is None else self.info_of(known[0])
+            if len(owners) >= _OWNERS and info not in owners:
+                info = OwnerInfo(info.address)
+            packed += id_ + owners.setdefault(info, len(owners)).to_bytes(2, "little")
+        message.nested = Refs(list(owners), bytes(packed))
+
     def on_owner_gone(self, row: Row) -> None:
         """The owner of a borrowed object has ended: no answer to a registration will come."""
         row.registration = REGISTERED
         row.borrow_count = 0
 
-    def _answer_for(self, owners: list[Address]) -> None:
+    def answer_for(self, owners: list[Address]) -> None:
         """Those owners will answer no registration any more: whoever waits for one goes on."""
         for owner in owners:
             for id_ in self._asked.pop(owner, {}):
-                self._registered(id_)
+                self._registered(id_, owner)
 
     def on_disconnected(self, peer: Address, now: float) -> None:
         """What was said last, either way, may be lost: register anew, and as owner let the other
@@ -378,7 +432,7 @@ class Borrowing:
                 row.registration = REGISTERING
                 row.borrow_count = 1
                 again.setdefault(peer, bytearray()).extend(id_)
-                if row.key == _ASKED:
+                if row.key == ASKED:
                     row.key = -1
                     asked.append(row)
         if not again and not orphans:
@@ -389,7 +443,7 @@ class Borrowing:
             self.need(row)
         for id_ in lost:
             if id_ not in self._asked.get(peer, {}):
-                self._registered(id_)
+                self._registered(id_, peer)
 
     def hold(self, refs: list[ObjectRef[Any]], now: float) -> None:
         """Keep references for a grace."""
@@ -403,7 +457,11 @@ class Borrowing:
         for row in table.returned:
             if row.info is not None and row.borrow_count:
                 ids = by_owner.setdefault(row.info.address, bytearray())
-                ids.extend(row.object_id(0) * row.borrow_count)
+                ids.extend(
+                    row.object_id(0) * row.borrow_count
+                    if row.counts is None
+                    else table.relayed.pop(row, b"")
+                )
                 row.borrow_count = 0
         table.returned.clear()
         for owner, packed in by_owner.items():
@@ -421,8 +479,13 @@ class Borrowing:
         """Count a borrower for what is known of `ids`, and tell it."""
         known, gone = bytearray(), bytearray()
         for id_ in split_ids(ids):
-            (known if self.table.borrow(id_, source) else gone).extend(id_)
+            if self.table.borrow(id_, source):
+                known += id_
+            elif id_ not in self.given:
+                gone += id_
         self.outbox.send(source, Borrowed(bytes(known), bytes(gone)))
+        if self.given:
+            self.send_on(source, ids)
 
     def on_return(self, source: Address, message: Return) -> None:
         """A process let go of references to our objects."""
@@ -435,7 +498,7 @@ class Borrowing:
         It may have passed references on, and the receivers' `Borrow` may still be under way.
         """
         self.dead[borrower] = None
-        self._answer_for([borrower])
+        self.answer_for([borrower])
         if len(self.dead) > _DEAD_KEPT:
             del self.dead[next(iter(self.dead))]
         held = [
@@ -456,7 +519,7 @@ class Borrowing:
     def on_node_died(self, node: str, incarnation: int, now: float) -> None:
         """All processes of a node have ended."""
         self.dead_nodes[node, incarnation] = None
-        self._answer_for([owner for owner in self._asked if owner.node == node])
+        self.answer_for([owner for owner in self._asked if owner.node == node])
         borrowers = {
             borrower: None
             for row, _ in self.table.by_id.values()

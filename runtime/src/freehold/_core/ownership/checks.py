@@ -34,7 +34,8 @@ def _check_row(table: OwnershipTable, row: Row) -> None:
         check(not stored_ranges(row.value), "OWN-3", f"{row!r}: out of scope with a stored value")
     if row.task is not None:
         for argument, _ in row.task.arguments or ():
-            kept = argument.count if row.state == PENDING else argument.lineage
+            is_running = row.state == PENDING and row.info is None
+            kept = argument.count if is_running else argument.lineage
             check(kept > 0, "OWN-5", f"{row!r}: argument {argument!r} not held")
         for argument, _ in row.task.dropped or ():
             check(argument.lineage > 0, "OWN-5", f"{row!r}: {argument!r} not kept")

@@ -38,9 +38,12 @@ from freehold._core.ownership.borrowing import Borrowing
 from freehold._core.ownership.checks import check_invariants
 from freehold._core.ownership.eager import EagerRelease
 from freehold._core.ownership.handing import Handing
+from freehold._core.ownership.handoff import Handoff
+from freehold._core.ownership.heirs import Heirs
 from freehold._core.ownership.leasing import Leasing
 from freehold._core.ownership.origins import Origins
 from freehold._core.ownership.outbox import Outbox
+from freehold._core.ownership.primaries import Primaries
 from freehold._core.ownership.queues import Lease
 from freehold._core.ownership.recovery import Recovery
 from freehold._core.ownership.reference import ObjectRef
@@ -48,6 +51,7 @@ from freehold._core.ownership.resolving import Resolving
 from freehold._core.ownership.row import LOST, PENDING, Packed, Row, Task
 from freehold._core.ownership.supervision import Supervised, Supervision
 from freehold._core.ownership.table import OwnershipTable
+from freehold._core.ownership.takeover import Kept, Takeover
 from freehold.errors import TaskCancelledError
 
 _WAITERS_HERE = frozenset((Task, tuple, Supervised, Row))
@@ -76,6 +80,11 @@ class Owner:
         self.resolving = Resolving(self)
         self.origins = Origins(self)
         self.supervision = Supervision(self)
+        self.handoff = Handoff(self)
+        self.takeover = Takeover(self)
+        self.heirs = Heirs(self)
+        self.primaries = Primaries(self)
+        self.borrowing.is_elsewhere = self.heirs.on_gone
         self.borrowing.rescue = self.supervision.rescue
         self.borrowing.recreate = self.supervision.need
         self.eager = EagerRelease(self)
@@ -276,6 +285,8 @@ class Owner:
             taken = TakenResult(message.key)
             self.borrowing.after_registration(met, lambda: self.outbox.send(source, taken))
         is_stored = message.packed is not None or any(type(v) is Location for v in values)  # type: ignore[union-attr]
+        if is_stored:
+            self.recovery.note_stored(row)
         keep = is_stored and task.actor is None and self.recovery.may_keep(task)
         if message.is_owning or adopted_rows or self.supervision.by_row:
             keep = self.supervision.on_finished(task, source, message, adopted_rows, keep)
@@ -315,6 +326,8 @@ class Owner:
             return
         for id_ in kept or ():
             self.table.borrow(id_, source)
+        if kept and self.handoff.given:
+            self.handoff.send_on(source, b"".join(kept))
 
     def on_tasks_returned(self, source: Address, message: TasksReturned, now: float) -> None:
         """Tasks that were not started: they wait again, or go to another lease."""
@@ -406,6 +419,7 @@ class Owner:
         if task.actor is not None and not self.actors.put_back(task, now):
             return
         task.message.attempt += 1
+        self.borrowing.rename(task.message)
         options = task.message.options
         if options is not None:
             task.message.options = RunOptions(
@@ -476,6 +490,9 @@ class Owner:
                 self.actors.on_handle_ended(table.ended_actors.pop())
             while table.emptied:
                 holder = table.emptied.pop()
+                if type(holder) is Kept:
+                    self.takeover.end_if_unused(holder)
+                    continue
                 side = self.supervision if type(holder) is Supervised else self.origins
                 side.end_if_unused(holder)
             table.drain_drops()
@@ -507,6 +524,8 @@ class Owner:
         self.actors.on_unreachable(peer, now)
         if not self.borrowing.is_dead(peer):
             self.handing.on_disconnected(peer, now)
+            self.handoff.on_disconnected(peer)
+            self.takeover.on_disconnected(peer)
             self.borrowing.on_disconnected(peer, now)
 
     def is_tied_to(self, peer: Address) -> bool:
@@ -517,12 +536,22 @@ class Owner:
         """Nobody tells a process of those that ended before it began: it finds out by trying."""
         self.on_process_died(peer, ExitCause(reason="it could not be reached"), now)
 
-    def on_process_died(self, address: Address, cause: ExitCause, now: float) -> None:
-        """A process ended: a borrower of ours, or an owner of what we borrow."""
-        is_clean = cause.code == 0
+    def on_process_died(
+        self, address: Address, cause: ExitCause, now: float, heir: Address | None = None
+    ) -> None:
+        """A process ended: a borrower of ours, or an owner of what we borrow.
+
+        If it had handed over what it owned, `heir` answers for that. Who borrowed through it may
+        still have to hear so, and is waited for as after a crash.
+        """
+        is_clean = cause.code == 0 and heir is None
+        if heir is not None:
+            self.heirs.note(address, heir)
         self.leasing.on_worker_died(address, cause, now)
         self.borrowing.on_borrower_died(address, now, is_clean)
         self.handing.forget(address)
+        self.handoff.on_died(lambda process: process == address)
+        self.takeover.on_died(lambda process: process == address)
         self.origins.forget(address)
         self.supervision.on_died(address, now)
         self.recovery.on_owner_died(address, cause, now)
@@ -532,6 +561,8 @@ class Owner:
         cause = ExitCause(reason=f"node {node[:8]} died: {reason}")
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
+        self.handoff.on_died(lambda process: process.node == node)
+        self.takeover.on_died(lambda process: process.node == node)
         self.origins.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)

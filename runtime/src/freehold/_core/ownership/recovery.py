@@ -25,6 +25,7 @@ from freehold._core.ownership.row import (
     Packed,
     Row,
     Task,
+    stored_ranges,
     unresolve,
 )
 from freehold.errors import (
@@ -83,6 +84,15 @@ class Recovery:
         self._stored[row] = None
         if len(self._stored) > 1024 and len(self._stored) > 2 * self._owner.table.rows:
             self._stored = {row: None for row in self._stored if row.value is not None}
+
+    def stored_places(self) -> dict[Location, Row]:
+        """Where the values of owned rows lie."""
+        return {
+            where: row
+            for row in self._stored
+            if row.info is None and row.state == READY
+            for where in stored_ranges(row.value)
+        }
 
     def has_recovered(self, row: Row) -> bool:
         """Whether a row's task was executed again before to bring its value back."""

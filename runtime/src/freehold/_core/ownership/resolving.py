@@ -24,10 +24,18 @@ class Resolving:
         """A borrower wants a value."""
         owner = self._owner
         known = owner.table.by_id.get(message.id)
+        if known is None and message.id in owner.handoff.given:
+            owner.handoff.send_on(source, message.id)
+            return
         if known is None:
             owner.outbox.send(source, Resolved(message.id, "gone"), True)
             return
         row, index = known
+        moved = owner.handoff.moved
+        is_answered = row.state == FAILED or (row.state == READY and row.counts is None)
+        if moved and row in moved and (message.lost_location is not None or not is_answered):
+            owner.handoff.send_on(source, message.id)
+            return
         if message.lost_location is not None and row.state == READY:
             owner.recovery.lose_location(row, index, message.lost_location)
         self.resolve(source, row, index, now)
@@ -84,7 +92,9 @@ class Resolving:
                 owner.wake(waiters, now)
         elif message.state == "failed":
             owner.fail(row, message.blob, now)
-        else:
+        elif row.info is None or row.info.address != source:
+            pass  # asked before its word of who owns the object now had come
+        elif not owner.heirs.on_gone(row, source):
             owner.fail(row, gone_error(row), now)
 
     def learn_argument(self, row: Row, arg: Arg, inside: list[ObjectRef[Any]], now: float) -> None:

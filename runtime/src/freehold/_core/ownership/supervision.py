@@ -40,6 +40,7 @@ from freehold._core.ownership.row import (
     Task,
     unresolve,
 )
+from freehold._core.ownership.takeover import Kept
 from freehold.errors import OwnerDiedError
 
 if TYPE_CHECKING:
@@ -155,6 +156,26 @@ class Supervision:
             record.owning -= 1
             self.end_if_unused(record)
 
+    def note_owning(self, source: Address, task: bytes, key: int) -> None:
+        """Another process has taken over what a task of ours made: its spec is kept for that one.
+
+        Nothing if it is not kept any more.
+        """
+        place = (source, key)
+        for record in self.records.get(task, ()):
+            if record.task.row.key == key and place not in self._owning:
+                self._owning[place] = record
+                record.owning += 1
+
+    def keep(self, row: Row, line: tuple[Supervisor, ...], at: int) -> bool:
+        """A row that was taken over can be made again by a task of ours, if its spec is kept."""
+        record = self._find(line[at])
+        if record is None:
+            return False
+        self._owner.table.hold(row, record)
+        record.rows[row] = line[:at]
+        return True
+
     def on_died(self, source: Address, now: float) -> None:
         """A worker died: for a grace, who holds what it owned may ask for it."""
         for place in [place for place in self._owning if place[0] == source]:
@@ -219,11 +240,16 @@ class Supervision:
         """Turn to the supervisors of a dead owner's objects; returns those that have none."""
         owner = self._owner
         groups: dict[tuple[tuple[Supervisor, ...], int], list[Row]] = {}
+        inherited: dict[Address, list[Row]] = {}
         lost = []
         for row in rows:
             assert row.info is not None
             if row in owner.table.made_here:
                 self.follow(row)
+                continue
+            heir = owner.heirs.of(row.info.address)
+            if heir is not None:
+                inherited.setdefault(heir, []).append(row)
                 continue
             line = row.info.supervisors
             at = self._nearest(line)
@@ -231,6 +257,8 @@ class Supervision:
                 lost.append(row)
             else:
                 groups.setdefault((line, at), []).append(row)
+        for heir, those in inherited.items():
+            owner.heirs.turn_to(those, heir)
         for (line, at), orphans in groups.items():
             if line[at].address == owner.address:
                 record = self._find(line[at])
@@ -353,8 +381,13 @@ class Supervision:
         if type(record) is Supervised:
             self._recover_adopted(record, row)
             return True
-        is_put = row.first_index >= PUT_INDEX_BASE
-        if record is None or not is_put or not self._may_ask(record.info.supervisors):
+        is_ours = type(record) is not Kept and row.first_index < PUT_INDEX_BASE
+        if (
+            record is None
+            or is_ours
+            or row.counts is not None
+            or not self._may_ask(record.info.supervisors)
+        ):
             return False
         table.unhold(row)
         table.borrowed_rows += 1
@@ -456,6 +489,7 @@ class Supervision:
         assert type(old) is Run
         row = owner.table.new_task(old.parent, old.index, kept.row.outputs)
         old.attempt += 1
+        owner.borrowing.rename(old)
         message = Run(
             row.key, old.attempt, old.function, old.parent, old.index, old.payload,
             old.num_returns, None, old.nested, old.options,

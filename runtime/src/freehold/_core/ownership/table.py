@@ -91,6 +91,8 @@ class OwnershipTable:
         """The tasks executed here, by id, that make what others may hold (`origins`)."""
         self.holders: dict[Row, Any] = {}
         """Rows that keep a maker, or a supervised task of ours: theirs tell whom to ask."""
+        self.relayed: dict[Row, bytearray] = {}
+        """Of a row with several outputs that was given to another owner: those it counts us for."""
         self.emptied: list[Any] = []
         """Holders whose last row is gone; the machine looks whether they are needed."""
         self.rows = 0
@@ -137,6 +139,16 @@ class OwnershipTable:
         row = Row(self, -1)
         row.task_id_, row.first_index = split_object_id(id_)
         self.by_id[id_] = (row, 0)
+        self.rows += 1
+        return row
+
+    def new_group(self, id_: bytes, outputs: int) -> Row:
+        """The row of several outputs, the first of that id, taken over from another owner; nothing
+        counted yet."""
+        row = Row(self, -1)
+        row.task_id_, row.first_index = split_object_id(id_)
+        row.outputs = outputs
+        row.counts = array("i", [0]) * outputs
         self.rows += 1
         return row
 
@@ -196,7 +208,10 @@ class OwnershipTable:
     def unsupervise(self, row: Row) -> None:
         """That is over."""
         row.lineage -= 1
-        if row.lineage or row.state == PENDING:
+        if row.info is not None and not row.lineage and not row.count:
+            self.returned.append(row)  # given to another owner meanwhile
+            self._forget(row)
+        if row.lineage or row.state == PENDING or row.info is not None:
             return
         if row.count == 0:
             self.release_value(row)

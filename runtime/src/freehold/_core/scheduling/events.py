@@ -193,6 +193,22 @@ class NodeLost(_Event, frozen=True):
     incarnation: int
 
 
+class DrainStarted(_Event, frozen=True):
+    """The node drains: nothing is granted any more, what waits is sent to other nodes.
+
+    Each worker says `WorkerLeaving` when it has been told.
+    """
+
+    reason: str
+
+
+class KeeperRequested(_Event, frozen=True):
+    """The manager of a node that drains wants a worker here to own what its workers own."""
+
+    source: Address
+    request: int
+
+
 class DeadlineReached(_Event, frozen=True):
     """The time that `next_deadline()` named has come."""
 
@@ -213,6 +229,8 @@ SchedulingEvent: TypeAlias = (
     | ViewChanged
     | GroupsChanged
     | NodeLost
+    | DrainStarted
+    | KeeperRequested
     | DeadlineReached
 )
 
@@ -329,6 +347,14 @@ class ReportActorEnded(_Effect, frozen=True):
     is_intended: bool
 
 
+class NameKeeper(_Effect, frozen=True):
+    """Send `KeeperGiven`: that process, or none if it is 0."""
+
+    source: Address
+    request: int
+    process: int
+
+
 class ReportNode(_Effect, frozen=True):
     """Send `NodeReported` (the shell adds `store_bytes`); paced by `report_period_s`."""
 
@@ -353,6 +379,7 @@ SchedulingEffect: TypeAlias = (
     | AssignActor
     | RejectActor
     | ReportActorEnded
+    | NameKeeper
     | ReportNode
 )
 

@@ -24,6 +24,7 @@ from freehold._core.ids import Address
 from freehold._core.messages import ExitCause
 from freehold._core.resources import CPU, Shape, fits
 from freehold._core.scheduling import events as ev
+from freehold._core.scheduling.draining import Draining
 from freehold._core.scheduling.events import Instant, SchedulingEffect, SchedulingEvent
 from freehold._core.scheduling.lines import Demand, Placement
 from freehold._core.scheduling.policy import (
@@ -37,7 +38,6 @@ from freehold._core.scheduling.policy import (
 from freehold._core.scheduling.report import (
     check_tables,
     explain_shape,
-    list_demand,
     take_snapshot,
 )
 from freehold._core.scheduling.room import count_fitting
@@ -45,7 +45,6 @@ from freehold._core.scheduling.serving import (
     ASK_AGAIN_S,
     ASK_PAUSE_S,
     OwnerRow,
-    Serving,
     subtract,
 )
 from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED, Worker
@@ -65,7 +64,7 @@ SPREAD_STEPS = 64
 """Decisions spent at the most on sending away one demand that never fits here."""
 
 
-class LeaseScheduler(Serving):
+class LeaseScheduler(Draining):
     """The scheduler of one node.
 
     Example:
@@ -104,6 +103,8 @@ class LeaseScheduler(Serving):
             ev.ViewChanged: self._view_changed,
             ev.GroupsChanged: self._groups_changed,
             ev.NodeLost: self._node_lost,
+            ev.DrainStarted: self._drain_started,
+            ev.KeeperRequested: self._keeper_requested,
             ev.DeadlineReached: lambda event: None,
         }
 
@@ -115,10 +116,14 @@ class LeaseScheduler(Serving):
         effects: list[SchedulingEffect] = []
         self._effects = effects
         self._handlers[type(event)](event)
-        if self.lines:
+        if self.draining:
+            self._send_off()
+        elif self.lines:
             self._serve()
-        else:
+        if self.draining or not self.lines:
             self._is_short = False
+        if self._keeper_wanted:
+            self._find_keeper()
         if self._is_short or self.room.available.get(CPU, 0) < 0:
             self._ask_return_idle()
         if self._is_short and self.view.may_change:
@@ -194,14 +199,11 @@ class LeaseScheduler(Serving):
         self._update_waiting(demand)
         if demand.waiting > before:
             self._must_ask = True
-            self._spread(demand)
+            if not self.draining:
+                self._spread(demand)
         elif before and not demand.waiting and demand.leases and self._is_short:
             # It was left out of the last round of asking, since it waited itself.
             self._effects.append(ev.AskReturnIdle(event.owner, 1))
-
-    def _update_waiting(self, demand: Demand) -> None:
-        waiting = max(0, demand.wanted - demand.answered - demand.binding)
-        self.lines.set_waiting(demand, waiting)
 
     def _spread(self, demand: Demand) -> bool:
         """Decide where what waits of a demand should come from; whether some was sent away."""
@@ -352,18 +354,23 @@ class LeaseScheduler(Serving):
         self.pool.add(worker, self._now)
         waiter = start.waiter
         if waiter is None:
+            if self.draining:
+                self._end(worker, f"the node drains: {self.draining}")
             return
         worker.shape = start.shape
         worker.gpus = start.gpus
         if isinstance(waiter, Placement):
-            if not waiter.is_dropped:
+            if not waiter.is_dropped and self.draining:
+                self._reject(waiter, f"the node drains: {self.draining}", is_final=False)
+            elif not waiter.is_dropped:
                 self._assign(worker, waiter)
                 return
         else:
             waiter.binding -= 1
-            if waiter.wanted > waiter.answered:
+            if waiter.wanted > waiter.answered and not self.draining:
                 self._grant(worker, waiter)
                 return
+            self._update_waiting(waiter)
         self._end(worker, "what it was started for is no longer wanted")
 
     def _worker_start_failed(self, event: ev.WorkerStartFailed) -> None:
@@ -463,6 +470,7 @@ class LeaseScheduler(Serving):
             self.ignored += 1
         else:
             self.pool.set_owning(worker, event.is_owning, self._now)
+            self._keeper_owns(worker, event.is_owning)
 
     def _end_overdue(self) -> None:
         for process in [p for p, at in self._grace.items() if at <= self._now]:
@@ -483,6 +491,10 @@ class LeaseScheduler(Serving):
         if placement.name in self.placements:
             self.ignored += 1
             return
+        if self.draining:
+            reason = f"the node drains: {self.draining}"
+            self._effects.append(ev.RejectActor(event.actor, event.restart, reason, False))
+            return
         if not self._may_run(event.shape, event.where):
             reason = self._why_infeasible(event.shape, event.where, is_here=True)
             is_final = not is_whole(event.shape)
@@ -492,11 +504,6 @@ class LeaseScheduler(Serving):
         self._is_dirty = True
         self.lines.set_waiting(placement, 1)
         self._must_ask = True
-
-    def _reject(self, placement: Placement, reason: str, *, is_final: bool) -> None:
-        self.lines.set_waiting(placement, 0)
-        del self.placements[placement.name]
-        self._effects.append(ev.RejectActor(placement.actor, placement.restart, reason, is_final))
 
     def _actor_unplaced(self, event: ev.ActorUnplaced) -> None:
         placement = self.placements.get((event.actor, event.restart))
@@ -531,11 +538,13 @@ class LeaseScheduler(Serving):
     def _view_changed(self, event: ev.ViewChanged) -> None:
         for info in event.nodes:
             self.view.update(info, self._now)
-        self._send_away()
+        if not self.draining:
+            self._send_away()
 
     def _groups_changed(self, event: ev.GroupsChanged) -> None:
         self.view.set_groups(event.groups)
-        self._send_away()  # what could only have run in a group that is no more is refused
+        if not self.draining:
+            self._send_away()  # what could only have run in a group that is no more is refused
 
     def _look_again(self) -> None:
         """What waits may have come after the last news of the room that another node has."""
@@ -579,21 +588,3 @@ class LeaseScheduler(Serving):
             o for o in self.owners if o.node == event.node and o.incarnation == event.incarnation
         ]:
             self._drop_owner(owner)
-
-    def _report(self) -> None:
-        if (
-            self._reported_at is not None
-            and self._now < self._reported_at + self.settings.report_period_s
-        ):
-            return
-        self._is_dirty = self.lines.is_dirty = False
-        demand = list_demand(self)
-        # Only who waits longer than before is no news.
-        counts = [(x.shape, x.where, x.queued, x.running) for x in demand]
-        actors = self.pool.counts[ACTOR]
-        is_idle = not self.leases and not self.placements
-        seen = (dict(self.room.available), self.lines.queued(), counts, is_idle, actors)
-        if seen != self._reported:
-            self._reported = seen
-            self._reported_at = self._now
-            self._effects.append(ev.ReportNode(seen[0], seen[1], demand, is_idle, actors))

@@ -160,6 +160,25 @@ def _pick_placed(
     return Decision("there" if has_room else "wait there", best.node)
 
 
+def pick_other(shape: Shape, others: Iterable[NodeRoom], where: Where | None = None) -> str:
+    """The node for a lease that cannot be granted here at all; empty if none will ever fit.
+
+    Preferred nodes first, then where it fits now, and of those where least is in use.
+    """
+    best: NodeRoom | None = None
+    best_rank: tuple[object, ...] = ()
+    for room in others:
+        if not room.may_run(shape, where):
+            continue
+        liked = prefers(where, room.node, room.labels)
+        use = utilisation(shape, room.total, room.available)
+        turn = room.chosen if where is not None and where.is_spread else 0
+        rank = (not liked, not fits(shape, room.available), use, turn)
+        if best is None or rank < best_rank:
+            best, best_rank = room, rank
+    return best.node if best is not None else ""
+
+
 def why_infeasible(shape: Shape, rooms: Iterable[NodeRoom], where: Where | None = None) -> str:
     """Why no node will ever fit the shape, naming the one that comes closest."""
     if not is_whole(shape):

@@ -13,7 +13,7 @@ from freehold._core.messages import ShapeDemand
 from freehold._core.resources import CPU, GPU, UNIT, Shape, lacking
 from freehold._core.scheduling.events import SchedulingSnapshot
 from freehold._core.scheduling.policy import NodeRoom, is_feasible, is_whole
-from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, LEASED
+from freehold._core.scheduling.workers import ACTOR, ENDING, IDLE, KEEPER, LEASED
 from freehold._core.where import Where, allows
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _check_lines(scheduler: LeaseScheduler) -> None:
 
 
 def _check_workers(scheduler: LeaseScheduler) -> None:
-    counts = {IDLE: 0, LEASED: 0, ACTOR: 0, ENDING: 0}
+    counts = {IDLE: 0, LEASED: 0, ACTOR: 0, ENDING: 0, KEEPER: 0}
     for worker in scheduler.pool.by_process.values():
         counts[worker.state] += 1
         if worker.state == IDLE:

@@ -14,6 +14,7 @@ from freehold._core.resources import CPU, UNIT, Shape, fits
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.events import Instant, SchedulingEffect
 from freehold._core.scheduling.lines import Demand, Line, Lines, Placement
+from freehold._core.scheduling.report import list_demand
 from freehold._core.scheduling.room import Room, count_fitting
 from freehold._core.scheduling.view import ClusterView
 from freehold._core.scheduling.workers import ACTOR, ENDING, LEASED, Start, Worker, WorkerPool
@@ -47,6 +48,9 @@ class OwnerRow:
 
 class Serving:
     """The tables of one node's scheduler, and the serving of its lines."""
+
+    draining = ""
+    """Why nothing is granted here any more, if so."""
 
     def __init__(
         self,
@@ -92,6 +96,8 @@ class Serving:
         self._is_short = False
         self._looked_at: Instant | None = None
         """When the view was last looked at for what waits; None while nothing is short."""
+        self._keeper_wanted: dict[Address, int] = {}
+        """Node managers that asked for a keeper, and their number for it."""
         self._reported: tuple[object, ...] = (dict(total), {}, [], True, 0)
         self._reported_at: Instant | None = None
         self._is_dirty = False
@@ -203,6 +209,8 @@ class Serving:
         )
 
     def _may_start(self, env: str) -> bool:
+        if self.draining:
+            return False
         if len(self.pool.starts) >= self._starts_at_once:
             return False
         return self._now >= self._no_start_before.get(env, 0.0)
@@ -253,7 +261,36 @@ class Serving:
             if row.leases and any(d.leases and not d.waiting for d in row.demands.values()):
                 self._effects.append(ev.AskReturnIdle(owner, count))
 
+    # ---- telling ------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        if (
+            self._reported_at is not None
+            and self._now < self._reported_at + self.settings.report_period_s
+        ):
+            return
+        self._is_dirty = self.lines.is_dirty = False
+        demand = list_demand(self)
+        # Only who waits longer than before is no news.
+        counts = [(x.shape, x.where, x.queued, x.running) for x in demand]
+        actors = self.pool.counts[ACTOR]
+        is_idle = not self.leases and not self.placements
+        seen = (dict(self.room.available), self.lines.queued(), counts, is_idle, actors)
+        if seen != self._reported:
+            self._reported = seen
+            self._reported_at = self._now
+            self._effects.append(ev.ReportNode(seen[0], seen[1], demand, is_idle, actors))
+
     # ---- elementary moves ----------------------------------------------------------------------
+
+    def _update_waiting(self, demand: Demand) -> None:
+        waiting = max(0, demand.wanted - demand.answered - demand.binding)
+        self.lines.set_waiting(demand, waiting)
+
+    def _reject(self, placement: Placement, reason: str, *, is_final: bool) -> None:
+        self.lines.set_waiting(placement, 0)
+        del self.placements[placement.name]
+        self._effects.append(ev.RejectActor(placement.actor, placement.restart, reason, is_final))
 
     def _start(self, env: str) -> None:
         self.last_start += 1

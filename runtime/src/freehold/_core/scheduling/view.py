@@ -43,8 +43,8 @@ class ClusterView:
         """A node is as `info` says now."""
         if info.node == self._own:
             return
-        if not info.is_alive:
-            self.remove(info.node, now)
+        if not info.is_alive or info.state != "alive":
+            self.remove(info.node, now)  # one that drains takes nothing any more
             return
         self._lost.pop(info.node, None)
         if info.node not in self._rooms:

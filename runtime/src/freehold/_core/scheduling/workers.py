@@ -18,6 +18,8 @@ IDLE = "idle"
 LEASED = "leased"
 ACTOR = "actor"
 ENDING = "ending"
+KEEPER = "keeper"
+"""It owns what workers of other nodes owned that drained."""
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class WorkerPool:
     def __init__(self) -> None:
         self.by_process: dict[int, Worker] = {}
         self.starts: dict[int, Start] = {}
-        self.counts = {IDLE: 0, LEASED: 0, ACTOR: 0, ENDING: 0}
+        self.counts = {IDLE: 0, LEASED: 0, ACTOR: 0, ENDING: 0, KEEPER: 0}
         self._idle: dict[str, dict[int, Worker]] = {}
         self._reapable: dict[int, Worker] = {}
         """Idle and not owning, the one that has been idle longest first."""

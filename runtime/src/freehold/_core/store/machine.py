@@ -139,6 +139,15 @@ class StoreMachine:
         in_use = stats.in_use_bytes - self._segments.reserved_bytes()
         return ev.StoreUse(in_use, stats.touched_free_bytes, pinned, in_use - copied)
 
+    def owned_ranges(self) -> list[tuple[int, int, int, Address]]:
+        """Every stored range of a living owner: segment, offset, size, owner."""
+        return [
+            (segment.number, offset, range_.size, range_.owner)
+            for segment in self._segments.by_number.values()
+            for offset, range_ in segment.ranges.items()
+            if range_.owner not in self._dead
+        ]
+
     def check_invariants(self) -> None:
         """Raise StoreInvariantError unless all of these hold (and the allocator's ALC-1 to 5).
 

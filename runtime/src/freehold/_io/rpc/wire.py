@@ -24,6 +24,7 @@ FROM_NODE: tuple[type[m.Message], ...] = (
     m.Heartbeat,
     m.DrainAnswered,
     m.DriverAttached,
+    m.ActorLeft,
 )
 """What a node manager says; `ShutDown`: it is about to end."""
 
@@ -39,6 +40,7 @@ TO_NODE: tuple[type[m.Message], ...] = (
     m.Fenced,
     m.DeadNodes,
     m.DrainNode,
+    m.MoveActor,
 )
 """What the control service says; `ShutDown`: end."""
 

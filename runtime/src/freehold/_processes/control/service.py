@@ -25,7 +25,7 @@ from freehold._core.actors.directory import ActorDirectory
 from freehold._core.ids import Address
 from freehold._core.jobs import events as job_events
 from freehold._core.jobs.machine import JobTable
-from freehold._core.limits import DEATH_SILENCE_S
+from freehold._core.limits import DEATH_SILENCE_S, HEIRS
 from freehold._core.membership import events as member_events
 from freehold._core.membership.machine import Membership
 from freehold._core.membership.recent import RecentEnds
@@ -53,6 +53,8 @@ class NodeLink:
         """Whether it may be on another machine: its process is not watched, its silence counts."""
         self.pidfd = -1
         self.is_connected = True
+        self.draining = ""
+        """Why it drains, if it does."""
 
 
 class ControlService:
@@ -86,6 +88,7 @@ class ControlService:
         self._links: dict[str, NodeLink] = {}
         self._out = Outgoing(reactor, db)
         self._ends = RecentEnds()
+        self._heirs: dict[Address, m.ProcessDied] = {}  # for nodes that join later
         self._numbers = itertools.count(1)
         self._asking: dict[int, Any] = {}
         """Questions of clients by number → who is told the answer."""
@@ -102,10 +105,11 @@ class ControlService:
             reactor, lambda: self._actor(actor_events.DeadlineReached())
         )
         self._handlers: dict[type, Callable[[str, Any], None]] = {
-            m.NodeReported: lambda node, message: self._member(message),
+            m.NodeReported: self._reported,
             m.FromProcess: self._from_process,
-            m.ActorStarted: lambda node, message: self._actor(message),
-            m.ActorEnded: lambda node, message: self._actor(message),
+            m.ActorStarted: self._actor_reported,
+            m.ActorEnded: self._actor_reported,
+            m.ActorLeft: self._actor_reported,
             m.PlacementFailed: self._placement_failed,
             m.ProcessGone: self._process_gone,
             m.Heartbeat: self._heartbeat,
@@ -126,6 +130,7 @@ class ControlService:
             member_events.GrantIncarnation: self._grant,
             actor_events.PlaceActorOn: self._place,
             actor_events.Unplace: self._unplace,
+            actor_events.MoveActorFrom: self._move,
             actor_events.Tell: lambda e: self._tell(e.address, e.message),
             job_events.AnswerBegin: self._answer,
         }
@@ -201,6 +206,9 @@ class ControlService:
             )
         )
         self._member(message)
+        for died in self._heirs.values():
+            if died.address.node != info.node:
+                self._send(info.node, died)
         for gone in message.gone:
             self._job(job_events.DriverWent(gone, _unix_ms()))
         self._job(
@@ -288,8 +296,14 @@ class ControlService:
     def _lost(self, link: NodeLink, reason: str) -> None:
         self._unwatch(link)
         info = link.info
+        if link.draining and not link.is_remote:  # which says so itself
+            reason = f"it was drained: {link.draining}"
         if self._links.get(info.node) is link:
             self._member(member_events.NodeLost(info.node, reason, info.incarnation))
+
+    def _reported(self, node: str, message: m.NodeReported) -> None:
+        self._links[node].draining = message.reason if message.state != "alive" else ""
+        self._member(message)
 
     # ---- clients and the operator ----------------------------------------------------------------
 
@@ -356,6 +370,11 @@ class ControlService:
         else:
             self._actor(message)
 
+    def _actor_reported(
+        self, node: str, message: m.ActorStarted | m.ActorEnded | m.ActorLeft
+    ) -> None:
+        self._actor(message)
+
     def _placement_failed(self, node: str, message: m.PlacementFailed) -> None:
         self._actor(
             actor_events.PlacementRejected(
@@ -369,7 +388,11 @@ class ControlService:
         self._job(job_events.DriverWent(message, _unix_ms()))
 
     def _tell_process_died(self, node: str, message: m.ProcessGone) -> None:
-        died = m.ProcessDied(message.address, message.cause)
+        died = m.ProcessDied(message.address, message.cause, message.heir)
+        if message.heir is not None:
+            self._heirs[message.address] = died
+            if len(self._heirs) > HEIRS:
+                del self._heirs[next(iter(self._heirs))]
         link = self._links[node]
         if link.is_remote:
             self._ends.add(died, clock.now())
@@ -451,6 +474,12 @@ class ControlService:
         self._send(
             effect.node,
             m.UnplaceActor(effect.actor, effect.restart, effect.grace_s, effect.reason),
+        )
+
+    def _move(self, effect: actor_events.MoveActorFrom) -> None:
+        self._send(
+            effect.node,
+            m.MoveActor(effect.actor, effect.restart, effect.callers, effect.reason),
         )
 
     def _tell(self, address: Address, message: m.ControlAnswer) -> None:

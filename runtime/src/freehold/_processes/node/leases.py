@@ -53,6 +53,11 @@ class LeaseDesk:
         self._is_telling = False
         self._actors: dict[tuple[bytes, int], Address] = {}
         """Placements that have started, and where."""
+        self._moved: dict[tuple[bytes, int], None] = {}
+        """Those that have moved elsewhere, and whose processes have not ended."""
+        self.on_keeper: Callable[[ev.NameKeeper], None] = lambda effect: None
+        """Tells another node of the worker that is to keep its rows."""
+        self._node_state = ("alive", "")
         self._specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         """Of actors that are to live here and have not started."""
         self._doers: dict[type, Any] = {
@@ -68,6 +73,7 @@ class LeaseDesk:
             ev.AssignActor: self._assign_actor,
             ev.RejectActor: self._reject_actor,
             ev.ReportActorEnded: self._actor_ended,
+            ev.NameKeeper: lambda effect: self.on_keeper(effect),
             ev.ReportNode: self._report,
         }
 
@@ -81,6 +87,8 @@ class LeaseDesk:
             m.Explain: self._on_explain,
             m.ActorStarted: self._on_actor_started,
             m.ActorEnded: self._on_actor_ending,
+            m.ActorLeft: self._on_actor_left,
+            m.MoveActor: self._on_move,
             m.PlaceActor: self._on_place,
             m.UnplaceActor: self._on_unplace,
         }
@@ -140,6 +148,28 @@ class LeaseDesk:
         if process is not None:
             process.is_retiring = True
             process.end_reason = message.cause.reason
+
+    def _on_actor_left(self, source: Address, message: m.ActorLeft) -> None:
+        process = self._hub.local(source)
+        if process is not None:
+            process.is_retiring = True
+            process.end_reason = "it moved to another node"
+            self._moved[message.actor, message.restart] = None
+        self._hub.to_control(message)
+
+    def _on_move(self, source: Address, message: m.MoveActor) -> None:
+        placement = self.scheduler.placements.get((message.actor, message.restart))
+        if placement is not None and placement.process:
+            leave = m.LeaveActor(message.callers, message.reason)
+            self._hub.send_to(placement.process, leave)
+
+    def end_actors(self, reason: str) -> None:
+        """The node ends: its actors did not move, and are told of why."""
+        for actor, restart in self.scheduler.placements:
+            if (actor, restart) in self._moved:
+                continue
+            cause = m.ExitCause(reason=reason, node=self._hub.node)
+            self._hub.to_control(m.ActorEnded(actor, restart, cause))
 
     def _on_place(self, source: Address, message: m.PlaceActor) -> None:
         spec = message.spec
@@ -259,6 +289,7 @@ class LeaseDesk:
         if self._actors.pop((effect.actor, effect.restart), None) is not None:
             self.state_changed()
         self._specs.pop((effect.actor, effect.restart), None)
+        self._moved.pop((effect.actor, effect.restart), None)
         ended = m.ActorEnded(effect.actor, effect.restart, effect.cause, effect.is_intended)
         self._hub.to_control(ended)
 
@@ -281,6 +312,7 @@ class LeaseDesk:
             use.in_use_bytes,
             use.touched_free_bytes,
             use.pinned_replica_bytes,
+            *self._node_state,
             actors=effect.actors,
             drivers=drivers,
             is_idle=is_idle,
@@ -296,7 +328,23 @@ class LeaseDesk:
         return [
             m.LivingActor(actor, restart, self._actors.get((actor, restart)))
             for actor, restart in self.scheduler.placements
+            if (actor, restart) not in self._moved
         ]
+
+    def report_state(self, state: str, reason: str) -> None:
+        """The node is this from now on (`NodeInfo.state`)."""
+        self._node_state = (state, reason)
+        self._report(self._scheduled)
+
+    def busy_with(self) -> str:
+        """What makes the node not idle; empty if nothing."""
+        drivers = len(self._hub.processes.drivers())
+        if drivers:
+            return f"{drivers} drivers are attached"
+        kept = self._store_use().primary_bytes
+        if kept:
+            return f"{kept} bytes are kept there that are nowhere else"
+        return self.scheduler.busy_with()
 
     def state_changed(self) -> None:
         """The store, the actors or the drivers are others: tell soon, if nothing else is told

@@ -25,6 +25,7 @@ class LocalProcess:
         "end_reason",
         "env",
         "exit",
+        "heir",
         "is_registered",
         "is_retiring",
         "name",
@@ -50,6 +51,8 @@ class LocalProcess:
         self.exit: tuple[int | None, int | None] | None = None
         """Code and signal, once it has ended."""
         self.cause: ExitCause | None = None
+        self.heir: Address | None = None
+        """Who answers for what it owns once it has ended, if it leaves in an orderly way."""
 
     @property
     def number(self) -> int:

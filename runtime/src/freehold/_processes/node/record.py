@@ -9,6 +9,7 @@ for it. `init(address="auto")` and the command line read it.
 from __future__ import annotations
 
 import os
+import signal
 
 import msgspec
 
@@ -17,6 +18,8 @@ from freehold._processes.node.settings import NodeSettings, session_base
 
 NAME = "node.json"
 
+END_NOW = signal.SIGUSR1
+"""Ends a node at once, where SIGTERM has it drain first."""
 
 JOB = "job"
 """The mode of a node that `freehold job run` started: it ends with that, and serves its drivers."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -16,12 +17,7 @@ from freehold._io.naming import name_process
 from freehold._io.session import SessionFolder
 from freehold._io.zygote_spawn import Spawned
 from freehold._processes.node import record
-from freehold._processes.node.service import (
-    NodeManager,
-    become_subreaper,
-    ignore_terminal,
-    raise_descriptor_limit,
-)
+from freehold._processes.node.service import NodeManager
 from freehold._processes.node.settings import session_base
 from freehold._processes.node.start import CHILD, FOREGROUND, NodeReady, NodeStart
 from freehold.errors import FreeholdError
@@ -44,10 +40,10 @@ def run(body: bytes, channel: int, spawned: Spawned) -> None:
             # Until there is something to end in order. Without a handler a container's first
             # process would not hear it at all.
             signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(128 + signal.SIGTERM))
-        ignore_terminal()
-        become_subreaper()
+        _ignore_terminal()
+        _become_subreaper()
         name_process("freehold-node")
-        raise_descriptor_limit()
+        _raise_descriptor_limit()
         node = start.node or os.urandom(16).hex()
         root = _root(session_base(start.settings))
         plane = _plane(start, node)
@@ -90,8 +86,7 @@ def _serve(manager: NodeManager, channel: int, root: str, notes: list[str]) -> N
         manager.on_joined = say_ready
     if start.mode == CHILD:
         manager.watch_starter(channel)
-    else:
-        _end_on_signals(manager)
+    _end_on_signals(manager)
     if start.is_first:
         manager.reactor.call_later(SWEEP_AFTER_S, lambda: _sweep(root))
     gc.collect()
@@ -108,7 +103,8 @@ def _serve(manager: NodeManager, channel: int, root: str, notes: list[str]) -> N
             _tell(channel, NodeReady(error=reason))
         if start.mode == FOREGROUND:
             print(f"freehold: the node ended: {reason}", flush=True)  # noqa: T201 - its terminal
-    if manager.is_fenced and start.mode != CHILD:
+    is_to_end = manager.is_terminating or manager.drain.reason
+    if manager.is_fenced and start.mode != CHILD and not is_to_end:
         _begin_anew(start)
 
 
@@ -187,20 +183,48 @@ def _begin_anew(start: NodeStart) -> NoReturn:
 
 
 def _end_on_signals(manager: NodeManager) -> None:
-    """An orderly end on SIGTERM, and on ^C where this is the terminal's own process."""
-    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    """Drain and end on SIGTERM, and on ^C where this is the terminal's own process; end at once
+    when told so."""
 
-    def note(_number: int, _frame: object) -> None:
-        os.eventfd_write(fd, 1)  # no more than that: the thread may hold the reactor's lock
+    def on(number: int, then: Callable[[], None]) -> None:
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def end(_events: int) -> None:
-        os.eventfd_read(fd)
-        manager.terminate()
+        def told(_events: int) -> None:
+            os.eventfd_read(fd)
+            then()
 
-    manager.reactor.register(fd, end)
-    signal.signal(signal.SIGTERM, note)
+        def note(_number: int, _frame: object) -> None:
+            os.eventfd_write(fd, 1)  # no more than that: the thread may hold the reactor's lock
+
+        manager.reactor.register(fd, told)
+        signal.signal(number, note)
+
+    on(signal.SIGTERM, manager.terminate)
+    on(record.END_NOW, lambda: manager.end("it was asked to end"))
     if manager.start.mode == FOREGROUND:
-        signal.signal(signal.SIGINT, note)
+        on(signal.SIGINT, manager.terminate)
+
+
+def _become_subreaper() -> None:
+    """Have orphans of this process's children become its own: workers of a dead zygote."""
+    import ctypes
+
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def _ignore_terminal() -> None:
+    """A ^C at the driver's terminal is the driver's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each worker takes four descriptors here, and each of its callers one more."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _root(base: str) -> str:

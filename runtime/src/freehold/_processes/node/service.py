@@ -12,7 +12,6 @@ the same.
 from __future__ import annotations
 
 import os
-import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -22,8 +21,9 @@ import msgspec
 
 from freehold._core import messages as m
 from freehold._core.dead_owners import DeadOwners
+from freehold._core.drain import events as drain
 from freehold._core.ids import Address, root_task_id
-from freehold._core.limits import LEASE_S
+from freehold._core.limits import HEIRS, LEASE_S
 from freehold._core.scheduling import events as sched
 from freehold._core.store import events as store
 from freehold._io.reactor import Reactor
@@ -35,6 +35,7 @@ from freehold._io.zygote_protocol import WorkerStart
 from freehold._io.zygote_spawn import Spawned
 from freehold._processes.control.service import ControlService
 from freehold._processes.node.children import Children
+from freehold._processes.node.drain import DrainDesk
 from freehold._processes.node.environments import Environments
 from freehold._processes.node.events_gathering import EventsGathering
 from freehold._processes.node.head import HeadDesk
@@ -106,13 +107,17 @@ class NodeManager:
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._end_reason = ""
         self.is_fenced = False
+        """It ended because it was cut off or declared dead: it is to be started anew."""
+        self.is_terminating = False
+        """It was asked to end, and drains before it does."""
         self.on_joined: Callable[[], None] | None = None
         """Called once, when the control service has answered the first `NodeJoined`."""
         self._view: dict[str, m.NodeInfo] = {}
         self.dead_nodes = DeadOwners()
         """Declared dead, each by its last incarnation that was: refused here and by processes."""
         self.hub.peers.is_fenced = self.dead_nodes.__contains__
-        """It ended because it was cut off or declared dead: it is to be started anew."""
+        self._heirs: dict[Address, Address] = {}
+        """Processes that left, and who answers for what they owned; for those that come later."""
         self._build(spawned)
 
     def _build(self, spawned: Spawned) -> None:
@@ -148,19 +153,14 @@ class NodeManager:
         self.pool = WorkerPool(self.reactor, hub.processes, self.environments, self.outputs, self)
         self.leases.pool = self.pool
         self.leases.environments = self.environments
+        self.drain = DrainDesk(hub, self.leases, self.store, self.transfer, self._end_drained)
         self.gathering = EventsGathering(hub, self._other_nodes)
         self.last_lines = LastLines(hub, self.outputs, self._other_nodes)
         self.head_desk = HeadDesk(hub, self._incarnation_of, self._standing, self.fenced)
         """Does nothing until somebody connects it to a head on another machine."""
         self.children = Children(self.reactor, self.pool.reaped)
-        self.control: ControlService | None = None
-        if self.is_first:
-            plane = self.plane
-            self.control = (
-                cast("HeadPlane", plane).serve(self.reactor, hub.node)
-                if plane is not None
-                else ControlService(self.reactor, hub.node)
-            )
+        self.control = self._control_service()
+        if self.control is not None:
             to_control = LocalLink(self.reactor, self._at_control)
             hub.to_control = to_control.send
         else:
@@ -168,12 +168,14 @@ class NodeManager:
         self._handlers: dict[type, Handler] = {
             **self.leases.handlers(),
             **self.store.handlers(),
+            **self.drain.handlers(),
             **self.gathering.handlers(),
             **self.last_lines.handlers(),
             **self.environments.handlers(),
             **self.head_desk.handlers(),
             m.LogLines: self._on_log_lines,
             m.ExitProcess: self._on_leaving,
+            m.HeirNamed: self._on_heir_named,
             m.ShutDown: self._on_shut_down,
             m.ClusterView: self._on_view,
             m.ToProcess: self._on_to_process,
@@ -184,6 +186,13 @@ class NodeManager:
         for kind in _CONTROL_REQUESTS:
             self._handlers[kind] = self._pass_on
         self.environments.add(spawned, self.pool)
+
+    def _control_service(self) -> ControlService | None:
+        if not self.is_first:
+            return None
+        if self.plane is None:
+            return ControlService(self.reactor, self.hub.node)
+        return cast("HeadPlane", self.plane).serve(self.reactor, self.hub.node)
 
     # ---- from start to end -----------------------------------------------------------------------
 
@@ -215,8 +224,23 @@ class NodeManager:
         self.reactor.stop()
 
     def terminate(self) -> None:
-        """It was asked to end in an orderly way: by SIGTERM, or ^C at its own terminal."""
-        self.end("it was asked to end (SIGTERM)")
+        """It was asked to end in an orderly way: by SIGTERM, or ^C at its own terminal.
+
+        It drains, without being told by the head, and ends then; asked again it ends at once. A
+        head's node does not drain, nor does one that has no place in the cluster yet.
+        """
+        if self.is_first or self.is_terminating or self.on_joined is not None:
+            self.end("it was asked to end (SIGTERM)")
+        else:
+            self.is_terminating = True
+            self.drain.terminate("SIGTERM")
+
+    def _end_drained(self, reason: str) -> bool:
+        """It is drained, or its time is over; a head's node stays, since the cluster ends with
+        it."""
+        if not self.is_first:
+            self.end(reason)
+        return not self.is_first
 
     def fenced(self, reason: str) -> None:
         """It is cut off, or was declared dead: what runs here is about to run elsewhere."""
@@ -268,7 +292,11 @@ class NodeManager:
         processes = self.hub.processes
         report = self.leases.last_report()
         info = msgspec.structs.replace(
-            self._info(), available=report.available, queued=report.queued
+            self._info(),
+            available=report.available,
+            queued=report.queued,
+            state=report.state,
+            reason=report.reason,
         )
         joined = m.NodeJoined(
             info,
@@ -355,6 +383,7 @@ class NodeManager:
             list(self._view.values()),
             self.network.start(),
             self.dead_nodes.dead_nodes(),
+            [] if process.is_driver else list(self._heirs.items()),
         )
 
     def _closed(self, connection: Connection, reason: str) -> None:
@@ -404,6 +433,7 @@ class NodeManager:
     def worker_registered(self, process: LocalProcess) -> None:
         """See `PoolListener`."""
         self.leases.worker_registered(process)
+        self.drain.worker_registered(process.number)
 
     def worker_missing(self, process: LocalProcess, reason: str, is_env: bool) -> None:
         """See `PoolListener`."""
@@ -427,16 +457,21 @@ class NodeManager:
         address = process.address
         self.gathering.process_gone(address)
         self.store.handle(store.ProcessExited(process.number))
-        self.hub.to_control(m.ProcessGone(address, cause, process.is_driver))
-        self._on_process_died(self.hub.address, m.ProcessDied(address, cause))
+        self.hub.to_control(m.ProcessGone(address, cause, process.is_driver, process.heir))
+        self._on_process_died(self.hub.address, m.ProcessDied(address, cause, process.heir))
 
     def _on_process_died(self, source: Address, message: m.ProcessDied) -> None:
         # Its children end before anybody hears of it and has them executed again.
         self.leases.handle(sched.OwnerGone(message.address))
+        if message.heir is not None:
+            self._heirs[message.address] = message.heir
+            if len(self._heirs) > HEIRS:
+                del self._heirs[next(iter(self._heirs))]
         self.hub.broadcast(message)
         self.store.handle(store.OwnerDied(message.address))
         self.environments.job_ended(message.address)
         self.environments.dismiss_unused(self.hub.processes.environments())
+        self.drain.handle(drain.ProcessEnded(message.address))
 
     def _on_dead_nodes(self, source: Address, message: m.DeadNodes) -> None:
         """Who died before this node joined, or while it could not be told."""
@@ -456,6 +491,7 @@ class NodeManager:
         self.environments.packages.node_lost(message.node, f"it died: {message.reason}")
         self.store.handle(store.OwnerNodeDied(message.node, message.incarnation))
         self.leases.handle(sched.NodeLost(message.node, message.incarnation))
+        self.drain.handle(drain.NodeLost(message.node))
 
     def _on_leaving(self, source: Address, message: m.ExitProcess) -> None:
         """A worker announces that it is about to end by itself."""
@@ -464,6 +500,11 @@ class NodeManager:
             process.is_retiring = True
             process.end_reason = message.reason
             self.leases.handle(sched.WorkerLeaving(process.number, message.reason))
+
+    def _on_heir_named(self, source: Address, message: m.HeirNamed) -> None:
+        process = self.hub.local(source)
+        if process is not None:
+            process.heir = message.heir
 
     def _on_shut_down(self, source: Address, message: m.ShutDown) -> None:
         process = self.hub.local(source)
@@ -512,6 +553,7 @@ class NodeManager:
         self.head_desk.joined()
         self.head_desk.peers_changed(self._other_nodes())
         self.leases.handle(sched.ViewChanged(message.nodes))
+        self.drain.handle(drain.ViewSeen(message.nodes))
 
     def _other_nodes(self) -> list[str]:
         return [node for node in self._view if node != self.hub.node]
@@ -545,30 +587,6 @@ _CONTROL_REQUESTS = (
     m.ListActors,
     m.KillActor,
     m.ReleaseActor,
+    m.ActorAdopted,
     m.ClusterQuery,
 )
-
-
-def become_subreaper() -> None:
-    """Have orphans of this process's children become its own: workers of a dead zygote."""
-    import ctypes
-
-    pr_set_child_subreaper = 36
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
-
-
-def ignore_terminal() -> None:
-    """A ^C at the driver's terminal is the driver's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-
-
-def raise_descriptor_limit() -> None:
-    """Each worker takes four descriptors here, and each of its callers one more."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-__all__ = ["NodeManager", "become_subreaper", "ignore_terminal", "raise_descriptor_limit"]

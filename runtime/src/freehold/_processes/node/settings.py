@@ -74,10 +74,6 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Port for /healthz, /readyz and /metrics; 0: none. `freehold start` takes 7402 if it is
     free."""
 
-    drain_timeout_s: float = 60.0
-    """Seconds a drain may take that says nothing else, SIGTERM's too: running tasks end within
-    this, or are lost with the node."""
-
     job: str = ""
     """What the job of a driver is called that attaches to a cluster with others; by default a name
     of its own. `freehold job run` sets it."""
@@ -142,6 +138,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     starts_at_once: int = -1
     """Workers starting at the same time at the most; -1: one per CPU, at least 2."""
+
+    drain_timeout_s: float = 60.0
+    """Seconds a node has to hand over its data and end its work when it is asked to go, by SIGTERM
+    too, after which it ends all the same: above most tasks' time, below what a machine about to
+    vanish gives."""
 
     tune_interpreter: bool = True
     """Whether a driver's garbage collector runs less often and its busy threads take shorter turns

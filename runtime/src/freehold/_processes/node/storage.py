@@ -41,6 +41,8 @@ class StoreDesk:
         self.machine = StoreMachine(store_settings(hub.settings))
         self.on_change: Callable[[], None] = lambda: None
         """Called when what is in use may have changed."""
+        self.on_own: Callable[[ev.SegmentGranted | ev.SegmentRefused], None] = lambda effect: None
+        """Called when the node manager itself gets room that it asked for, or does not."""
         self._alarm = clock.MachineAlarm(hub.reactor, self._on_due)
         self._memory = MemoryWatch(reader or MemoryReader())
         self._is_looking = False
@@ -162,12 +164,18 @@ class StoreDesk:
     # ---- effects ---------------------------------------------------------------------------------
 
     def _granted(self, effect: ev.SegmentGranted) -> None:
+        if effect.process == 0:
+            self._hub.reactor.call_later(0, lambda: self.on_own(effect))
+            return
         granted = m.SegmentGranted(
             effect.request, effect.segment, effect.offset, effect.size, effect.is_warm
         )
         self._hub.send_to(effect.process, granted)
 
     def _refused(self, effect: ev.SegmentRefused) -> None:
+        if effect.process == 0:
+            self._hub.reactor.call_later(0, lambda: self.on_own(effect))
+            return
         self._hub.send_to(effect.process, m.SegmentRefused(effect.request, effect.report))
 
     def _pull(self, effect: ev.StartPull) -> None:

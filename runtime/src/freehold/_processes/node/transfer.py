@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,9 +28,13 @@ _LOOK_S = 5.0
 
 
 class _Pull:
-    __slots__ = ("key", "offset", "size")
+    __slots__ = ("key", "offset", "size", "then")
 
-    def __init__(self, key: ev.ReplicaKey, size: int, offset: int) -> None:
+    def __init__(
+        self, key: ev.ReplicaKey, size: int, offset: int, then: Callable[[str], None] | None = None
+    ) -> None:
+        self.then = then
+        """Told of the end, with what went wrong; None for a replica."""
         self.key = key
         self.size = size
         self.offset = offset
@@ -61,10 +66,19 @@ class Transfer:
         """Connections on which others pull from here, and which node each is."""
         hub.peers.on_bulk = self._on_bulk
 
-    def pull(self, key: ev.ReplicaKey, size: int, offset: int) -> None:
-        """Bring a range of another node to `offset` of this one's arena."""
+    def pull(
+        self,
+        key: ev.ReplicaKey,
+        size: int,
+        offset: int,
+        then: Callable[[str], None] | None = None,
+    ) -> None:
+        """Bring a range of another node to `offset` of this one's arena.
+
+        Without `then` it is a replica, and the store is told.
+        """
         request = next(self._requests)
-        self._pulls[request] = _Pull(key, size, offset)
+        self._pulls[request] = _Pull(key, size, offset, then)
         node = key[0]
         source = self._sources.get(node)
         if source is None:
@@ -150,7 +164,11 @@ class Transfer:
 
     def _fail(self, request: int, reason: str) -> None:
         pull = self._pulls.pop(request, None)
-        if pull is not None:
+        if pull is None:
+            return
+        if pull.then is not None:
+            pull.then(reason)
+        else:
             self._store.handle(ev.PullFailed(pull.key, reason))
 
     def target(self, request: int, offset: int, size: int) -> memoryview:
@@ -162,7 +180,10 @@ class Transfer:
         pull = self._pulls[request]
         if received == pull.size:
             del self._pulls[request]
-            self._store.handle(ev.PullFinished(pull.key))
+            if pull.then is not None:
+                pull.then("")
+            else:
+                self._store.handle(ev.PullFinished(pull.key))
             source = self._sources.get(pull.key[0])
             if source is not None:
                 self._ask(source)

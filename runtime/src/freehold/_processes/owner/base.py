@@ -127,6 +127,12 @@ class CoreBase:
             m.Orphaned: lambda s, message, now: owner.supervision.on_orphaned(s, message),
             m.OwningEnded: lambda s, msg, now: owner.supervision.on_owning_ended(s, msg.key),
             m.Recreated: lambda s, msg, now: owner.borrowing.on_recreated(s, msg.refs),
+            m.HandOff: owner.takeover.on_hand_off,
+            m.TakenOver: owner.handoff.on_taken_over,
+            m.OwnerMoved: owner.heirs.on_owner_moved,
+            m.Owning: lambda source, message, now: owner.takeover.on_owning(source, message),
+            m.PrimaryMoved: owner.primaries.on_moved,
+            m.OwningNoted: lambda source, msg, now: owner.takeover.on_noted(source, msg.key),
             m.Want: lambda source, message, now: owner.origins.on_want(source, message),
             m.SupervisedBy: lambda s, msg, now: owner.origins.on_supervised_by(s, msg),
             m.Resolve: owner.resolving.on_resolve,
@@ -153,6 +159,7 @@ class CoreBase:
             m.ActorList: on_answer,
             m.ClusterReply: on_answer,
             m.Explained: on_answer,
+            m.DrainAnswered: on_answer,
             m.TaskEvents: on_answer,
         }
 
@@ -317,7 +324,7 @@ class CoreBase:
         connection = self.peers.get(message.address)
         if connection is not None:
             connection.read_to_end()
-        self.owner.on_process_died(message.address, message.cause, now)
+        self.owner.on_process_died(message.address, message.cause, now, message.heir)
 
     def die(self, error: FreeholdError) -> None:
         """The cluster is gone: every wait ends with `error`. Under the lock."""

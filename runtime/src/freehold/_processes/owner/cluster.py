@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from freehold._core import messages as m
-from freehold._core.ids import ACTOR_HANDLE_INDEX, child_task_id, object_id
+from freehold._core.ids import ACTOR_HANDLE_INDEX, Address, child_task_id, object_id
 from freehold._core.interface import ActorRequest, TaskOptions
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
@@ -197,6 +198,17 @@ class ClusterCore(OwnerCore):
         """See `Core.nodes`."""
         answer: m.ClusterReply = self.requests.ask(m.ClusterQuery, timeout_s)
         return answer.nodes
+
+    def ask_node(
+        self, node_manager: Address, make: Callable[[int], m.Message], timeout_s: float
+    ) -> Any:
+        """Send `make(number)` to any node manager and wait for the answer; for tests."""
+        with self.reactor.lock:
+            self.check_alive()
+            number, waiter = self.requests.start()
+            self.owner.outbox.send(node_manager, make(number), True)
+            self.carry_out()
+        return self.requests.finish(number, waiter, timeout_s)
 
     def context(self) -> Context | None:
         """See `Core.context`."""

@@ -10,12 +10,13 @@ It deliberately has no thread and waits for nothing: a `Fetch` is told of the an
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from freehold._core.ids import Location
-from freehold._core.limits import FETCHED_VALUES
+from freehold._core.limits import FETCHED_VALUES, LEASE_S
 from freehold._core.messages import Pull, Pulled
-from freehold._core.ownership.row import READY, Row
+from freehold._core.ownership.row import READY, Row, unresolve
 from freehold._io.reactor import Waiter
 
 if TYPE_CHECKING:
@@ -73,6 +74,18 @@ class Fetches:
                 core.owner.outbox.ask_node(Pull(fetch.number, where))
                 core.carry_out()
             return False
+
+    def whereabouts(self, row: Row, index: int, old: Location) -> Location | None:
+        """Where a value is now that is not (any more) where its owner had said; None if the owner
+        knows no better. Without the lock."""
+        core = self._core
+        with core.reactor.lock:
+            if row.info is not None and row.state == READY and row.value == old:
+                unresolve(row)
+        core._await_rows([(row, index)], time.monotonic() + LEASE_S)
+        with core.reactor.lock:
+            where = row.output(index) if row.state == READY else None
+        return where if type(where) is Location and where != old else None
 
     def of(self, row: Row, index: int) -> Fetch | None:
         """The pull under way of a ready output; under the lock."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from freehold._core import messages as m
-from freehold._core.ids import Address
+from freehold._core.ids import Address, Location
 from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
 from freehold._core.ownership.eager import Watch
 from freehold._core.ownership.origins import with_outputs
@@ -151,9 +151,33 @@ class Execution(msgspec.Struct, eq=False):
             core.carry_out()
         pulled = core.storage.finish_pull(*pull)
         if pulled.error:
-            raise ArgumentLost(ref.binary(), pulled.error)
+            return self._moved_argument(ref, location, nested, pulled.error)
         with core.reactor.lock:
             view = core.storage.view(row, ref._index, location, pulled.offset)
+        return loads(view, nested)
+
+    def _moved_argument(
+        self, ref: ObjectRef[Any], old: Location, nested: list[ObjectRef[Any]] | None, error: str
+    ) -> Any:
+        """A stored argument is not where the caller had said: its owner may know that it moved.
+
+        Raises:
+            ArgumentLost: it has not.
+        """
+        core = self.core
+        location = core.fetches.whereabouts(ref._row, ref._index, old)
+        if location is None:
+            raise ArgumentLost(ref.binary(), error)
+        with core.reactor.lock:
+            if location.node == core.node_id:
+                return loads(core.storage.view(ref._row, ref._index, location), nested)
+            pull = core.storage.start_pull(location)
+            core.carry_out()
+        pulled = core.storage.finish_pull(*pull)
+        if pulled.error:
+            raise ArgumentLost(ref.binary(), pulled.error)
+        with core.reactor.lock:
+            view = core.storage.view(ref._row, ref._index, location, pulled.offset)
         return loads(view, nested)
 
     @interruptible

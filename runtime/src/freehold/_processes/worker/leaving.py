@@ -3,8 +3,8 @@
 From the moment that it *leaves* it starts nothing more and gives back what it is sent. When it has
 answered all that it began it says so, to the owner that has leased it (`TasksReturned.is_leaving`)
 and to its node manager (`ExitProcess`), and stays until the latter says that no lease is left that
-could use it, and nobody needs what it owns. Were it to end before, an owner could not tell a task
-that was never begun from one that crashed.
+could use it, and what it owns has been handed over (`_core.ownership.handoff`). Were it to end
+before, an owner could not tell a task that was never begun from one that crashed.
 
 Place in the flow: the worker's service asks here before it takes anything and after each answer.
 A worker whose task will not stop (cancelled by force, past its `timeout_s`) leaves the same way and
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from freehold._core import messages as m
 from freehold._core.ids import Address
+from freehold._core.limits import HANDOFF_PATIENCE_S
 
 if TYPE_CHECKING:
     from freehold._processes.owner.cluster import ClusterCore
@@ -39,6 +40,11 @@ class Leaving:
         self.reason = ""
         """Why it starts no task any more, if it leaves."""
         self.has_announced = False
+        self.keeper: Address | None = None
+        """Who is to own from now on what this process owns, if its node drains."""
+        self.heir: Address | None = None
+        """Who does."""
+        self._rounds = 0
         self._lessee: Address | None = None
         self._unanswered = 0
 
@@ -83,9 +89,19 @@ class Leaving:
         outbox.ask_node(m.ExitProcess(self.reason))
 
     def end_when_not_needed(self) -> None:
-        """End once nobody needs what it owns, or has to take yet what it answered."""
-        owner = self._core.owner
-        if owner.table.owned_in_scope() == 0 and not owner.handing.is_waiting:
+        """End once nobody relies on this process: what it owns is handed over meanwhile.
+
+        Who borrowed it and does not turn to the new owner, being stopped, is not waited for.
+        """
+        handoff = self._core.owner.handoff
+        heir = handoff.find_heir([self.keeper, self._lessee]) if handoff.is_needed else None
+        if heir is not None:
+            if heir != self.heir:
+                self.heir = heir
+                self._core.owner.outbox.ask_node(m.HeirNamed(heir))
+            handoff.hand_over(heir)
+        self._rounds = 0 if handoff.is_giving else self._rounds + 1
+        if not handoff.is_needed or self._rounds * _NEEDED_AGAIN_S > HANDOFF_PATIENCE_S:
             self._end()
         else:
             self._core.reactor.call_later(_NEEDED_AGAIN_S, self.end_when_not_needed)

@@ -35,11 +35,16 @@ from freehold._processes.worker.execution import ActorExit, Execution
 from freehold._processes.worker.interrupts import Interrupts
 from freehold._processes.worker.leaving import Leaving
 from freehold._processes.worker.loops import MainLoop, ThreadedLoop
+from freehold._processes.worker.moving import Moving
 from freehold._processes.worker.notes import TaskNotes
 from freehold._processes.worker.waiting import Waiting
 from freehold.errors import AsyncioActorExit, FreeholdError, TaskCancelledError, TaskTimeoutError
 
 Attach = Callable[["WorkerCore", str], None]
+
+_LEAVE = m.CreateActor(None, -1)  # type: ignore[arg-type]
+"""Put into the queue behind all tasks: the worker leaves. It stands where an actor's creation does
+because that is told from a task already, and each task would pay for another question."""
 
 _MUST_END_S = 1.0
 """How long a worker whose task does not stop waits for its node manager's leave to end."""
@@ -163,11 +168,18 @@ class WorkerService:
         handlers[m.Cancel] = self._on_cancel
         handlers[m.CreateActor] = self._on_create_actor
         handlers[m.ExitProcess] = self._on_exit
+        handlers[m.LeaveNode] = self._on_leave_node
+        self.moving = Moving(self.core, self.leaving)
+        self.moving.place = self._place
+        handlers |= self.moving.handlers()
         handlers[m.TaskEventsWanted] = self._on_events_wanted
 
     def _on_registered(self, source: Address, message: m.Registered, now: float) -> None:
         self.core.join_network(message.network)
         self.core.note_dead(message.dead)
+        for ended, heir in message.heirs:
+            self.core.owner.heirs.note(ended, heir)
+            self.core.owner.borrowing.dead.setdefault(ended)
 
     def run(self) -> None:
         """Serve until told to end."""
@@ -281,6 +293,20 @@ class WorkerService:
             self.leaving.end_when_not_needed()
         else:
             self._end()
+
+    def _place(self) -> tuple[bytes, int] | None:
+        actor = self.actor
+        return (actor.spec.actor, actor.restart) if actor is not None else None
+
+    def _on_leave_node(self, source: Address, message: m.LeaveNode, now: float) -> None:
+        """The node drains: what has not started goes back, what runs is finished."""
+        self.leaving.keeper = message.keeper or self.leaving.keeper
+        if self.actor is not None or self.leaving.reason:
+            return
+        self.leaving.leave(message.reason)
+        self.return_unstarted()
+        # The main thread may just be taking a task from the queue: it says itself when it has none.
+        self.loop.push((source, _LEAVE))
 
     def _end(self) -> None:
         self.is_ending = True
@@ -487,6 +513,10 @@ class WorkerService:
     # ---- being an actor ----------------------------------------------------------------------
 
     def _become_actor(self, source: Address, message: m.CreateActor) -> None:
+        if message is _LEAVE:
+            with self.core.reactor.lock:
+                self._start_none()
+            return
         self.actor = self.core.host = ActorHost(self, message)
         try:
             error = self.actor.construct()

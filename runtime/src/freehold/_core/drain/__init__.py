@@ -1,0 +1,1 @@
+"""A node that drains: what moves, where to, and when it is done."""
