@@ -1,4 +1,4 @@
-"""A node is drained at a random time under random programs: nothing is lost and nothing run again.
+"""A node is drained at a random time under random programs: nothing is lost or run again (SIM-7).
 
 Worlds without actors are strict: no get may fail but for what its own program raises, no attempt
 is consumed, and the drain must come to its end by itself. With

@@ -3,7 +3,7 @@
 `World(seed).run()` lets a driver and what it starts run on two nodes under delays and, by seed,
 crashes, a node's death and broken connections; then faults end and everything must come to rest.
 
-What is demanded (SIM-1 … SIM-6 in docs/invariants.md): every get ends, with the right value or
+What is demanded (SIM-1 … SIM-7 in docs/invariants.md): every get ends, with the right value or
 with an error that a fault before it explains; nothing that a living process refers to is forgotten
 by its living owner or released under it; a task with `max_retries=0` begins once at the most; every
 machine's own invariants hold after each event; at rest nobody has a row, a lease or a range; and in

@@ -444,7 +444,7 @@ info=None))]
         if not self._may_restart(row):
             self._die(row, reason, cause=cause)
             return
-        if row.state != ALIVE and not row.is_ending:
+        if row.state not in (ALIVE, MOVING) and not row.is_ending:
             pause = RESTART_PAUSE_S * 2.0 ** min(row.failures, 16)
             row.not_before = self._now + min(pause, RESTART_PAUSE_LIMIT_S)
             row.failures += 1

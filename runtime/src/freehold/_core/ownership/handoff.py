@@ -43,7 +43,6 @@ from freehold._core.ownership.row import (
     FOLLOWING,
     LOST,
     PENDING,
-    READY,
     RECREATING,
     REGISTERED,
     Packed,
@@ -124,6 +123,10 @@ class Handoff:
         rows = owner.table.by_id.values()
         return any(row.borrowers and row.info is None for row, _ in rows)
 
+    def is_giving_to(self, target: Address) -> bool:
+        """Whether a process was given rows that it has not taken yet."""
+        return any(batch.target == target for batch in self._batches.values())
+
     def find_heir(self, candidates: list[Address | None]) -> Address | None:
         """Who is to own what this process owns: of these, or of who can have it made again, the
         first that lives and does not leave itself."""
@@ -184,8 +187,10 @@ class Handoff:
         return [units[row] for row in wanted]
 
     def _may_give(self, row: Row) -> bool:
-        if row.state == PENDING or row.waiters or (row.state == LOST and row.counts is not None):
+        if row.state == PENDING or row.waiters:
             return False
+        if row.counts is not None and (row.state == LOST or self._owner.leasing.unfinished()):
+            return False  # as a borrowed one it is nothing that a task of ours could wait for
         if row.value is ACTOR_HANDLE:
             link = self._owner.actors.links.get(row.task_id())
             return link is None or (link.info is not None and link.state != PENDING_ACTOR)
@@ -271,7 +276,6 @@ class Handoff:
         row.registration = REGISTERED
         table.borrowed_rows += 1
         if row.counts is not None:
-            row.value = [None] * row.outputs if row.state == READY else row.value
             given = {id_ for id_, _, _ in unit.known_by}
             for id_ in map(row.object_id, range(row.outputs)):
                 if id_ not in given and table.by_id.get(id_, (None,))[0] is row:
