@@ -175,8 +175,11 @@ def test_what_its_owner_lets_go_of_meanwhile_leaves_no_copy() -> None:
     world.start()
     world.look((at(1), OWNER), (at(2), OWNER))
     world.tell(ev.CopyEnded(at(1), at(8, OTHER)))
-    assert world.look() == [ev.DropCopy(at(8, OTHER)), ev.ReportDrained()]
-    assert world.tell(ev.CopyEnded(at(2), at(9, OTHER))) == [ev.DropCopy(at(9, OTHER))]
+    assert world.look() == [ev.DropCopy(at(8, OTHER))]
+    # A copy under way is waited for: nobody else could let go of it.
+    told = world.tell(ev.CopyEnded(at(2), at(9, OTHER)))
+    assert told == [ev.TellOwner(OWNER, [(at(2), at(9, OTHER))])]
+    assert world.look() == [ev.DropCopy(at(9, OTHER)), ev.ReportDrained()]
 
 
 def test_what_nobody_knows_does_not_hold_the_node_up() -> None:
