@@ -184,7 +184,21 @@ class Handoff:
             units.setdefault(row, Unit(row)).known_by.append((id_, known, index))
             if any(at == index for _, at in known.borrowers or ()) and self._may_give(row):
                 wanted[row] = None
+        for row in wanted:
+            self._expose_rest(units[row])
         return [units[row] for row in wanted]
+
+    def _expose_rest(self, unit: Unit) -> None:
+        """Outputs of a group that this process alone holds go with the others."""
+        row, table = unit.row, self._owner.table
+        if row.counts is None:
+            return
+        given = {self._index_in(row, id_) for id_, _, _ in unit.known_by}
+        for index, count in enumerate(row.counts):
+            if count and index not in given:
+                id_ = table.expose(row, index)
+                if table.by_id[id_][0] is row:
+                    unit.known_by.append((id_, row, index))
 
     def _may_give(self, row: Row) -> bool:
         if row.state == PENDING or row.waiters:
@@ -265,6 +279,11 @@ class Handoff:
         owner, row = self._owner, unit.row
         table = owner.table
         line = owner.borrowing.info_of(row).supervisors
+        if type(row.value) is list:
+            live = {self._index_in(row, id_) for id_, _, _ in unit.known_by}
+            rest = [None if index in live else one for index, one in enumerate(row.value)]
+            table.released += stored_ranges(rest)  # lineage alone had them
+            row.value = [one if index in live else None for index, one in enumerate(row.value)]
         self.adopt_ranges(row.value, target)
         if row.value is ACTOR_HANDLE:
             owner.outbox.ask_node(ActorAdopted(row.task_id(), target))
