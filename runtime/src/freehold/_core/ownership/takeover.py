@@ -76,9 +76,8 @@ class Takeover:
         owner = self._owner
         if owner.borrowing.is_dead(source):
             return
-        if (
-            owner.handoff.is_leaving
-        ):  # or two that leave would give each other the same rows for ever
+        # Or two that leave would give each other the same rows for ever.
+        if owner.handoff.is_leaving:
             self._refuse(source, message)
             return
         met: list[ObjectRef[Any]] = []
