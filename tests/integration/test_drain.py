@@ -243,3 +243,38 @@ def test_a_worker_past_max_calls_need_not_stay_for_what_it_owns(trio: LocalClust
     assert (array == 5).all()
     assert (passed, small) == ((5 * BIG, "x"), "small")
     nobody_ran_twice()
+
+
+def test_a_pull_under_way_comes_to_its_end(cluster: LocalCluster) -> None:
+    @freehold.remote(max_retries=0, num_cpus=0, resources={"one": 1})
+    def large() -> Any:
+        return np.ones(24 << 20, np.uint8)
+
+    refs = [large.remote() for _ in range(2)]
+    freehold.wait(refs, num_returns=2, timeout=30, fetch_local=False)
+    pulled = [ref.future() for ref in refs]
+    assert cluster.drain_node(1) == "dead"
+    assert [int(future.result(timeout=30).sum()) for future in pulled] == [24 << 20] * 2
+
+
+def test_references_inside_values_of_values(cluster: LocalCluster) -> None:
+    @freehold.remote(max_retries=0, num_cpus=0, resources={"any": 1})
+    def chain(depth: int) -> Any:
+        if not depth:
+            return freehold.put(np.full(BIG, 3, np.uint8))
+        return [chain.remote(depth - 1), freehold.put(depth)]
+
+    def depth_of(ref: Any) -> int:
+        value = freehold.get(ref, timeout=30)
+        if not isinstance(value, list):
+            assert (freehold.get(value, timeout=30) == 3).all()
+            return 0
+        below = depth_of(value[0])
+        assert freehold.get(value[1], timeout=30) == below + 1
+        return below + 1
+
+    refs = [chain.remote(4) for _ in range(4)]
+    freehold.wait(refs, num_returns=4, timeout=30)
+    assert cluster.drain_node(1) == "dead"
+    assert [depth_of(ref) for ref in refs] == [4] * 4
+    nobody_ran_twice()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.drains import SimDrain
 from tests.simulation.network import CONTROL
 
 from freehold._core import messages as m
 from freehold._core.actors import events as act
 from freehold._core.actors.directory import ActorDirectory
+from freehold._core.drain import events as drain
 from freehold._core.ids import Address, Location
 from freehold._core.scheduling import events as ev
 from freehold._core.scheduling.machine import LeaseScheduler
@@ -61,9 +63,11 @@ class SimNode:
         """Who answers for what a process owned that ended."""
         self.named: dict[Address, Address] = {}
         """Who will for those that are about to."""
+        self.state = ("alive", "")
         self.specs: dict[tuple[bytes, int], m.ActorSpec] = {}
         self.dead = self.store.dead
         self.dead_nodes: set[str] = set()
+        self.drain = SimDrain(self)
         self._next_process = 1
         self._alarm: float | None = None
 
@@ -91,8 +95,10 @@ class SimNode:
                     message.backlog, message.spilled,
                 )
             )  # fmt: skip
-        elif source in self.dead or source.node in self.dead_nodes:
+        elif source in self.dead or (source.node in self.dead_nodes and source.process):
             return  # it came a longer way than word of its sender's end
+        elif self.drain.receive(source, message):
+            return
         elif isinstance(message, m.ReturnLease):
             self.handle(ev.LeaseReturned(source, message.lease, message.kill, message.reason))
         elif isinstance(message, m.Blocked):
@@ -120,10 +126,11 @@ class SimNode:
             )
         elif isinstance(message, m.ToProcess):
             self._to(message.target, message.message)
-        elif isinstance(message, m.ActorStarted | m.ActorEnded):
+        elif isinstance(message, m.ActorStarted | m.ActorEnded | m.ActorLeft):
             self._to(CONTROL, message)
         elif isinstance(message, m.ClusterView):
             self.handle(ev.ViewChanged(message.nodes))
+            self.drain.handle(drain.ViewSeen(message.nodes))
         elif isinstance(message, m.ProcessDied):
             self.process_died(message)
         elif isinstance(message, m.NodeDied):
@@ -132,11 +139,26 @@ class SimNode:
             self.dead_nodes.add(message.node)
             self._free_owned(lambda owner: owner.node == message.node)
             self.handle(ev.NodeLost(message.node, message.incarnation))
+            self.drain.handle(drain.NodeLost(message.node))
         else:
             self._to(CONTROL, m.FromProcess(source, message))
 
     def disconnected(self, peer: Address) -> None:
         """Ends of processes are told by `process_exited`."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the node has not ended."""
+        return self.world.network.receivers.get(self.address) is self
+
+    def report_draining(self, reason: str) -> None:
+        """Tell the control service."""
+        self.state = ("draining", reason)
+        self._carry_out(ev.ReportNode(dict(self.scheduler.room.available), {}))
+
+    def send(self, target: Address, message: Any) -> None:
+        """Say something to a process or another node manager."""
+        self._to(target, message)
 
     def _to(self, target: Address, message: Any) -> None:
         self.world.network.send(self.address, target, message)
@@ -192,6 +214,7 @@ class SimNode:
             self._to(process.address, message)
         self._free_owned(lambda owner: owner == message.address)
         self.handle(ev.OwnerGone(message.address))
+        self.drain.handle(drain.ProcessEnded(message.address))
 
     # ---- the scheduler --------------------
 
@@ -250,7 +273,12 @@ class SimNode:
                 m.ActorEnded(effect.actor, effect.restart, effect.cause, effect.is_intended),
             )
         elif isinstance(effect, ev.ReportNode):
-            self._to(CONTROL, m.NodeReported(self.name, effect.available, effect.queued))
+            told = m.NodeReported(self.name, effect.available, effect.queued)
+            told.state, told.reason = self.state
+            self._to(CONTROL, told)
+        elif isinstance(effect, ev.NameKeeper):
+            keeper = Address(self.name, effect.process) if effect.process else None
+            self._to(effect.source, m.KeeperGiven(effect.request, keeper))
 
 
 class SimControl:
@@ -271,6 +299,7 @@ class SimControl:
             info = self.nodes[message.node]
             info.available = message.available
             info.queued = message.queued
+            info.state, info.reason = message.state, message.reason
             self._view()
         elif isinstance(message, m.PlacementFailed):
             self.handle(
@@ -311,6 +340,9 @@ class SimControl:
             if isinstance(effect, act.PlaceActorOn):
                 placed = m.PlaceActor(effect.spec, effect.restart)
                 world.network.send(CONTROL, Address(effect.node, 0), placed)
+            elif isinstance(effect, act.MoveActorFrom):
+                moved = m.MoveActor(effect.actor, effect.restart, effect.callers, effect.reason)
+                world.network.send(CONTROL, Address(effect.node, 0), moved)
             elif isinstance(effect, act.Unplace):
                 unplaced = m.UnplaceActor(
                     effect.actor, effect.restart, effect.grace_s, effect.reason

@@ -22,8 +22,9 @@ from freehold._core.ownership.arguments import Given
 from freehold._core.ownership.origins import with_outputs
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
-from freehold._core.ownership.row import FAILED, LOST, PENDING, Row
+from freehold._core.ownership.row import FAILED, LOST, PENDING, READY, Row, unresolve
 from freehold._processes.worker.leaving import Leaving
+from freehold._processes.worker.moving import Moving
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -66,6 +67,7 @@ class SimProcess:
             m.TakenOver: owner.handoff.on_taken_over,
             m.OwnerMoved: owner.heirs.on_owner_moved,
             m.Owning: lambda s, x, now: owner.takeover.on_owning(s, x),
+            m.PrimaryMoved: owner.primaries.on_moved,
             m.OwningNoted: lambda s, x, now: owner.takeover.on_noted(s, x.key),
             m.Want: lambda s, x, now: owner.origins.on_want(s, x),
             m.SupervisedBy: lambda s, x, now: owner.origins.on_supervised_by(s, x),
@@ -256,12 +258,16 @@ class SimWorker(SimProcess):
         self.reactor = self
         self.leaving = Leaving(self, self._end)  # type: ignore[arg-type]
         self.actor: tuple[m.ActorSpec, int] | None = None
+        self.moving = Moving(self, self.leaving)  # type: ignore[arg-type]
+        self.moving.place = self._place
+        self.handlers |= self.moving.handlers()
         self.actor_state: list[Any] = []
         self.actor_calls = 0
         self.handlers |= {
             m.Run: self._on_run,
             m.Call: self._on_run,
             m.CreateActor: self._on_run,
+            m.LeaveNode: self._on_leave_node,
             m.LeaseBegan: lambda s, x, now: self.leaving.leased_to(s),
             m.DefineFunction: lambda s, x, now: self.functions.add((s, x.function)),
             m.Recall: lambda s, x, now: self._return_unstarted(x.keys, s),
@@ -319,6 +325,22 @@ class SimWorker(SimProcess):
         else:
             self._end()
 
+    def _place(self) -> tuple[bytes, int] | None:
+        return (self.actor[0].actor, self.actor[1]) if self.actor is not None else None
+
+    def _on_leave_node(self, source: Address, message: m.LeaveNode, now: float) -> None:
+        self.leaving.keeper = message.keeper or self.leaving.keeper
+        if self.actor is None and not self.leaving.reason:
+            self.leaving.leave(message.reason)
+            self._return_unstarted(None)
+            if self.running is None:
+                self._leave()
+
+    def _leave(self) -> None:
+        self._return_unstarted(None)
+        self.queue.clear()
+        self.leaving.announce()
+
     def _end(self) -> None:
         self.is_ending = True
         if self.running is None:
@@ -357,9 +379,8 @@ class SimWorker(SimProcess):
             if self.calls_left <= 0:
                 self.world.left += 1
                 self.leaving.leave("it reached max_calls")
-                self._return_unstarted(None)
-                self.queue.clear()
-                self.leaving.announce()
+        if self.leaving.reason and self.actor is None:
+            self._leave()
         if self.is_ending:
             self.world.exit_cleanly(self)
         else:
@@ -426,6 +447,8 @@ class Execution:
                 self.worker.carry_out()
                 blob = yield ("pull", arg.location)
                 if blob is None:
+                    blob = yield from self._moved(row, arg.location)
+                if blob is None:
                     if self.message.key >= 0:  # a constructor may run on when its actor is released
                         self.worker.world.note_unreadable(self.worker, row, arg.location)
                     raise ArgumentLost(ref.binary())
@@ -444,6 +467,16 @@ class Execution:
             key, attempt = self.message.key, self.message.attempt
             self.watch = owner.eager.begin(self.rows, self.source, key, attempt)
         return (yield from steps)
+
+    def _moved(self, row: Row, old: Location) -> Steps:
+        """A stored argument that has another place by now: its value, if the owner knows it."""
+        if row.info is not None and row.state == READY and row.value == old:
+            unresolve(row)
+        yield ("wait", [row])
+        now_at = row.output(0) if row.state == READY else None
+        if type(now_at) is not Location or now_at == old:
+            return None
+        return (yield ("pull", now_at))
 
     # ---- the end --------------------
 

@@ -85,7 +85,7 @@ class Program:
             shape=rng.choice([CPU, CPU, ()]),
             num_returns=outputs,
             max_retries=rng.choice([3, 3, 0]),
-            retry_exceptions=rng.random() < 0.2,
+            retry_exceptions=rng.random() < 0.2 and self.world.has_retries,
         )
         given = self._given(kind, outputs)
         payload = decode(given.payload)
@@ -176,7 +176,7 @@ class Program:
             yield from self.get()
         elif choice < 0.9 and self.held + self.views:
             self.drop()
-        elif choice < 0.93 and self.depth < 2:
+        elif choice < 0.93 and self.depth < 2 and self.world.has_actors:
             self.create_actor()
         elif choice < 0.985 and self.handles:
             self.call()

@@ -3,7 +3,7 @@
 `World(seed).run()` lets a driver and what it starts run on two nodes under delays and, by seed,
 crashes, a node's death and broken connections; then faults end and everything must come to rest.
 
-What is demanded (SIM-1 … SIM-6 in docs/invariants.md): every get ends, with the right value or
+What is demanded (SIM-1 … SIM-7 in docs/invariants.md): every get ends, with the right value or
 with an error that a fault before it explains; nothing that a living process refers to is forgotten
 by its living owner or released under it; a task with `max_retries=0` begins once at the most; every
 machine's own invariants hold after each event; at rest nobody has a row, a lease or a range; and in
@@ -65,6 +65,9 @@ class World:
         self.is_families = self.faults == "makers"
         self.has_deadlocks = seed // len(FAULTS) % 2 == 1 and not self.is_families
         """Whether actors return what others gave them; see `process.WAIT_LIMIT_S`."""
+        self.has_actors = True
+        self.has_retries = True
+        """Whether some tasks are executed again after an exception of their own."""
         self.clock = Clock()
         self.network = Network(self.clock, self.rng, self.rng.choice([0.0005, 0.005, 0.05]))
         self.start_control()
@@ -158,6 +161,7 @@ class World:
             worker.owner.borrowing.dead.setdefault(ended)
         self._add(worker)
         node.handle(ev.WorkerStarted(start, worker.address.process, 1000 + start))
+        node.drain.worker_started(worker.address)
 
     def living(self, node: str) -> list[SimProcess]:
         """The living processes of a node."""
@@ -213,6 +217,10 @@ class World:
         node = self.nodes[process.address.node]
         delay = self.rng.random() * 0.01
         self.clock.after(delay, lambda: node.process_exited(process.address, cause))
+
+    def drained(self, node: SimNode, left: str) -> None:
+        """A node that was drained ends."""
+        raise AssertionError(f"nobody drained {node.name}")
 
     def kill_node(self, node: SimNode) -> None:
         self.note_fault()
@@ -319,6 +327,8 @@ class World:
                 if row.info is None or not row.count or row.state == FAILED:
                     continue
                 owner = self.processes.get(row.info.address)
+                if row.registration == REGISTERING and self._is_moving(process, row):
+                    continue
                 if owner is None or not owner.is_alive:
                     continue
                 if row.registration == REGISTERING and is_supervised_by(row.info, owner.address):
@@ -330,6 +340,11 @@ class World:
                     raise AssertionError(
                         f"{process.address} holds {row!r}, which its owner {owner.address} forgot"
                     )
+
+    def _is_moving(self, process: SimProcess, row: Row) -> bool:
+        """Whether a new owner, or an heir, was asked and has not answered yet."""
+        assert row.info is not None
+        return (row.info.address, row.object_id(0)) in process.owner.borrowing.moving
 
     def _is_released(self, process: SimProcess) -> bool:
         """Whether it is an actor that nobody can reach any more and that is about to be ended.

@@ -6,7 +6,7 @@ import re
 
 from tests.tidy.tree import python_files, text
 
-ID = re.compile(r"\b(?:OWN|SCH|STO|ALC|ACT|MEM|FEN|JOB|SIM)-\d+\b")
+ID = re.compile(r"\b(?:OWN|SCH|STO|ALC|ACT|MEM|FEN|JOB|DRN|SIM)-\d+\b")
 LISTED = re.compile(rf"^\| ({ID.pattern}) \|", re.MULTILINE)
 PAGE = "docs/invariants.md"
 

@@ -177,3 +177,12 @@ def test_the_dead_are_remembered_up_to_a_number() -> None:
         world.join(f"n{number}")
         world.tell(ev.NodeLost(f"n{number}", "gone"))
     assert world.membership.snapshot().dead == DEAD_NODES
+
+
+def test_a_draining_node_is_seen_as_such_by_the_others() -> None:
+    world = World("a", "b")
+    report = NodeReported("a", {"CPU": 4}, {}, state="draining", reason="scale-down")
+    (push,) = world.tell(report)
+    assert isinstance(push, ev.PushView)
+    assert [(info.state, info.reason) for info in push.nodes] == [("draining", "scale-down")]
+    assert world.tell(report) == []

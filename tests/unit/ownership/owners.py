@@ -108,6 +108,16 @@ def deliver(source: Address, owner: Owner, message: Any) -> None:
         owner.supervision.on_owning_ended(source, message.key)
     elif isinstance(message, m.Recreated):
         owner.borrowing.on_recreated(source, message.refs)
+    elif isinstance(message, m.HandOff):
+        owner.takeover.on_hand_off(source, message, 0.0)
+    elif isinstance(message, m.TakenOver):
+        owner.handoff.on_taken_over(source, message, 0.0)
+    elif isinstance(message, m.OwnerMoved):
+        owner.heirs.on_owner_moved(source, message, 0.0)
+    elif isinstance(message, m.Owning):
+        owner.takeover.on_owning(source, message)
+    elif isinstance(message, m.OwningNoted):
+        owner.takeover.on_noted(source, message.key)
 
 
 def location(segment: int, node: str = NODE) -> Location:

@@ -250,8 +250,8 @@ class Drain:
         self._workers, self._drivers = event.workers, event.drivers
         found = dict(event.ranges)
         for old, move in list(self._moves.items()):
-            if old not in found:
-                del self._moves[old]  # its owner let go of it
+            if old not in found and move.state != COPYING:  # its owner let go of it
+                del self._moves[old]
                 if move.new is not None and move.state != MOVED:
                     self._effects.append(ev.DropCopy(move.new))
         for old, owner in found.items():
@@ -302,6 +302,7 @@ class Drain:
         move.until = self._now + COPY_PAUSE_S
 
     def _copy_ended(self, event: ev.CopyEnded) -> None:
+        """A copy is there, or failed. Of what was let go of meanwhile the next look finds out."""
         move = self._moves.get(event.old)
         if move is None or move.state != COPYING:
             if event.new is not None and (move is None or move.new != event.new):

@@ -116,7 +116,7 @@ class Arguments:
             if row.state == FAILED:
                 self._owner.fail(task.row, row.value, now)
                 return
-        self._owner.resubmit(task, now)
+        self._owner.resubmit(task, now, was_sent=False)
 
     def _one(self, at: int | str, row: Row, index: int) -> Arg:
         value: Any = row.output(index)

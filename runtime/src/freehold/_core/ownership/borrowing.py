@@ -89,6 +89,8 @@ class Borrowing:
         """What we gave away (`handoff`), …"""
         self.send_on: Callable[[Address, bytes], None] = lambda source, ids: None
         """… and who sends those on who register for it."""
+        self.is_wanted: Callable[[Address], bool] = lambda peer: False
+        """Whether something else than a registration is waited for from a process."""
         self.is_elsewhere: Callable[[Row, Address], bool] = lambda row, source: False
         """Asks others about a row that `source`, a former owner's heir, does not know."""
         self.moving: dict[tuple[Address, bytes], list[Continuation]] = {}
@@ -435,7 +437,7 @@ class Borrowing:
                 if row.key == ASKED:
                     row.key = -1
                     asked.append(row)
-        if not again and not orphans:
+        if not again and not orphans and not self.is_wanted(peer):
             self._lost_since.pop(peer, None)  # nothing is wanted of it
         self.rescue(orphans, "")
         self._register(again)

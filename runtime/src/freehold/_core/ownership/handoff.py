@@ -43,7 +43,6 @@ from freehold._core.ownership.row import (
     FOLLOWING,
     LOST,
     PENDING,
-    READY,
     RECREATING,
     REGISTERED,
     Packed,
@@ -124,6 +123,10 @@ class Handoff:
         rows = owner.table.by_id.values()
         return any(row.borrowers and row.info is None for row, _ in rows)
 
+    def is_giving_to(self, target: Address) -> bool:
+        """Whether a process was given rows that it has not taken yet."""
+        return any(batch.target == target for batch in self._batches.values())
+
     def find_heir(self, candidates: list[Address | None]) -> Address | None:
         """Who is to own what this process owns: of these, or of who can have it made again, the
         first that lives and does not leave itself."""
@@ -181,11 +184,27 @@ class Handoff:
             units.setdefault(row, Unit(row)).known_by.append((id_, known, index))
             if any(at == index for _, at in known.borrowers or ()) and self._may_give(row):
                 wanted[row] = None
+        for row in wanted:
+            self._expose_rest(units[row])
         return [units[row] for row in wanted]
 
+    def _expose_rest(self, unit: Unit) -> None:
+        """Outputs of a group that this process alone holds go with the others."""
+        row, table = unit.row, self._owner.table
+        if row.counts is None:
+            return
+        given = {self._index_in(row, id_) for id_, _, _ in unit.known_by}
+        for index, count in enumerate(row.counts):
+            if count and index not in given:
+                id_ = table.expose(row, index)
+                if table.by_id[id_][0] is row:
+                    unit.known_by.append((id_, row, index))
+
     def _may_give(self, row: Row) -> bool:
-        if row.state == PENDING or row.waiters or (row.state == LOST and row.counts is not None):
+        if row.state == PENDING or row.waiters:
             return False
+        if row.counts is not None and (row.state == LOST or self._owner.leasing.unfinished()):
+            return False  # as a borrowed one it is nothing that a task of ours could wait for
         if row.value is ACTOR_HANDLE:
             link = self._owner.actors.links.get(row.task_id())
             return link is None or (link.info is not None and link.state != PENDING_ACTOR)
@@ -260,6 +279,11 @@ class Handoff:
         owner, row = self._owner, unit.row
         table = owner.table
         line = owner.borrowing.info_of(row).supervisors
+        if type(row.value) is list:
+            live = {self._index_in(row, id_) for id_, _, _ in unit.known_by}
+            rest = [None if index in live else one for index, one in enumerate(row.value)]
+            table.released += stored_ranges(rest)  # lineage alone had them
+            row.value = [one if index in live else None for index, one in enumerate(row.value)]
         self.adopt_ranges(row.value, target)
         if row.value is ACTOR_HANDLE:
             owner.outbox.ask_node(ActorAdopted(row.task_id(), target))
@@ -271,7 +295,6 @@ class Handoff:
         row.registration = REGISTERED
         table.borrowed_rows += 1
         if row.counts is not None:
-            row.value = [None] * row.outputs if row.state == READY else row.value
             given = {id_ for id_, _, _ in unit.known_by}
             for id_ in map(row.object_id, range(row.outputs)):
                 if id_ not in given and table.by_id.get(id_, (None,))[0] is row:

@@ -85,6 +85,7 @@ class Owner:
         self.heirs = Heirs(self)
         self.primaries = Primaries(self)
         self.borrowing.is_elsewhere = self.heirs.on_gone
+        self.borrowing.is_wanted = self.handoff.is_giving_to
         self.borrowing.rescue = self.supervision.rescue
         self.borrowing.recreate = self.supervision.need
         self.eager = EagerRelease(self)
@@ -413,12 +414,15 @@ class Owner:
                 task.retries_left -= 1
             self.resubmit(task, now)
 
-    def resubmit(self, task: Task, now: float) -> None:
-        """Send a task once more, as its next attempt, when its arguments are there."""
+    def resubmit(self, task: Task, now: float, was_sent: bool = True) -> None:
+        """Send a task once more, as its next attempt, when its arguments are there.
+
+        If it was not sent after all, it is the same attempt.
+        """
         self.table.hold_dropped(task)
         if task.actor is not None and not self.actors.put_back(task, now):
             return
-        task.message.attempt += 1
+        task.message.attempt += was_sent
         self.borrowing.rename(task.message)
         options = task.message.options
         if options is not None:
@@ -525,7 +529,7 @@ class Owner:
         if not self.borrowing.is_dead(peer):
             self.handing.on_disconnected(peer, now)
             self.handoff.on_disconnected(peer)
-            self.takeover.on_disconnected(peer)
+            self.takeover.on_lost(lambda process: process == peer)
             self.borrowing.on_disconnected(peer, now)
 
     def is_tied_to(self, peer: Address) -> bool:
@@ -551,7 +555,7 @@ class Owner:
         self.borrowing.on_borrower_died(address, now, is_clean)
         self.handing.forget(address)
         self.handoff.on_died(lambda process: process == address)
-        self.takeover.on_died(lambda process: process == address)
+        self.takeover.on_lost(lambda process: process == address)
         self.origins.forget(address)
         self.supervision.on_died(address, now)
         self.recovery.on_owner_died(address, cause, now)
@@ -562,7 +566,7 @@ class Owner:
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
         self.handoff.on_died(lambda process: process.node == node)
-        self.takeover.on_died(lambda process: process.node == node)
+        self.takeover.on_lost(lambda process: process.node == node)
         self.origins.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)

@@ -259,7 +259,7 @@ class OwnershipTable:
         """One of several outputs is out of scope; packed ones wait for the whole segment."""
         values = row.value
         if type(values) is list:
-            is_stored = type(values[index]) is Location
+            is_stored = type(values[index]) is Location and row.info is None
             if row.lineage and (row.task is None or not is_stored):
                 return  # a task that may run again needs it, and could not have it made again
             if is_stored:

@@ -76,9 +76,8 @@ class Takeover:
         owner = self._owner
         if owner.borrowing.is_dead(source):
             return
-        if (
-            owner.handoff.is_leaving
-        ):  # or two that leave would give each other the same rows for ever
+        # Or two that leave would give each other the same rows for ever.
+        if owner.handoff.is_leaving:
             self._refuse(source, message)
             return
         met: list[ObjectRef[Any]] = []
@@ -284,17 +283,9 @@ class Takeover:
 
     # ---- what breaks ---------------------------------------------------------------------------
 
-    def on_disconnected(self, peer: Address) -> None:
-        """What was said last, either way, may be lost: say it again."""
-        for place in [place for place in self._until_noted if place[0] == peer]:
-            for kept in self._kept.values():
-                nearest = kept.info.supervisors[0]
-                if (nearest.address, nearest.key) == place:
-                    self._owner.outbox.send(peer, Owning(nearest.task, nearest.key))
-
-    def on_died(self, is_dead: Callable[[Address], bool]) -> None:
-        """Processes have ended: no supervisor among them keeps anything for us."""
-        for place in [place for place in self._until_noted if is_dead(place[0])]:
+    def on_lost(self, is_lost: Callable[[Address], bool]) -> None:
+        """Supervisors that cannot be reached, or have ended, keep nothing for us: go on without."""
+        for place in [place for place in self._until_noted if is_lost(place[0])]:
             for then in self._until_noted.pop(place):
                 then()
 

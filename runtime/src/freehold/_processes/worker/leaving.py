@@ -13,6 +13,7 @@ does not wait for that task. How actors end is not here: nobody leases them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from freehold._core.limits import HANDOFF_PATIENCE_S
 if TYPE_CHECKING:
     from freehold._processes.owner.cluster import ClusterCore
 
+_LEASE_ROUNDS = 6
 _NEEDED_AGAIN_S = 0.1
 """How often a worker that leaves looks whether somebody still needs what it owns."""
 
@@ -45,6 +47,8 @@ class Leaving:
         self.heir: Address | None = None
         """Who does."""
         self._rounds = 0
+        self._must_wait = 0
+        """Rounds until word of leases given back has come to all nodes, before that of our end."""
         self._lessee: Address | None = None
         self._unanswered = 0
 
@@ -100,8 +104,12 @@ class Leaving:
                 self.heir = heir
                 self._core.owner.outbox.ask_node(m.HeirNamed(heir))
             handoff.hand_over(heir)
+        if self._core.owner.leasing.return_all_idle(time.monotonic()):
+            self._must_wait = _LEASE_ROUNDS
+        self._must_wait = max(0, self._must_wait - 1)
         self._rounds = 0 if handoff.is_giving else self._rounds + 1
-        if not handoff.is_needed or self._rounds * _NEEDED_AGAIN_S > HANDOFF_PATIENCE_S:
+        is_over = self._rounds * _NEEDED_AGAIN_S > HANDOFF_PATIENCE_S
+        if (not handoff.is_needed or is_over) and not self._must_wait:
             self._end()
         else:
             self._core.reactor.call_later(_NEEDED_AGAIN_S, self.end_when_not_needed)
