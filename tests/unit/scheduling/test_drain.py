@@ -44,7 +44,7 @@ def test_what_no_other_node_can_run_waits_for_one_that_can() -> None:
     world.tell(ev.DrainStarted("test"))
     assert world.want(2) == []
     seen(world, OTHER)
-    assert world.machine.lines.backlog() == {}
+    assert world.machine.lines.queued() == {}
 
 
 def test_a_lease_that_ends_is_not_granted_again() -> None:
