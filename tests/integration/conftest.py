@@ -47,7 +47,8 @@ OVER_TLS = frozenset(
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a module that shares `cluster` on one node, on two, and maybe on two over the network."""
-    if "cluster" in metafunc.fixturenames and "actors" not in metafunc.module.__name__:
+    is_own = hasattr(metafunc.module, "cluster") or "actors" in metafunc.module.__name__
+    if "cluster" in metafunc.fixturenames and not is_own:
         kinds = {"one-node": (1, "unix"), "two-nodes": (2, "unix"), "tls": (2, "tcp")}
         if metafunc.module.__name__.rpartition(".")[2] not in OVER_TLS:
             del kinds["tls"]

@@ -160,7 +160,7 @@ class SimHead:
     def receive(self, source: Address, message: Any) -> None:
         """A message of a node manager."""
         if isinstance(message, m.NodeJoined):
-            self._turn(lambda: self.service.join(message, self._send_to(source)))
+            self._turn(lambda: self.service.join(message, self._send_to(source), is_remote=True))
         else:
             self._turn(lambda: self.service.handle(source.node, message))
 
