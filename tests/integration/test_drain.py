@@ -245,7 +245,7 @@ def test_a_worker_past_max_calls_need_not_stay_for_what_it_owns(trio: LocalClust
     nobody_ran_twice()
 
 
-def test_a_pull_under_way_comes_to_its_end(cluster: LocalCluster) -> None:
+def test_a_pull_under_way_comes_to_its_end(trio: LocalCluster) -> None:
     @freehold.remote(max_retries=0, num_cpus=0, resources={"one": 1})
     def large() -> Any:
         return np.ones(24 << 20, np.uint8)
@@ -253,11 +253,11 @@ def test_a_pull_under_way_comes_to_its_end(cluster: LocalCluster) -> None:
     refs = [large.remote() for _ in range(2)]
     freehold.wait(refs, num_returns=2, timeout=30, fetch_local=False)
     pulled = [ref.future() for ref in refs]
-    assert cluster.drain_node(1) == "dead"
+    assert trio.drain_node(1) == "dead"
     assert [int(future.result(timeout=30).sum()) for future in pulled] == [24 << 20] * 2
 
 
-def test_references_inside_values_of_values(cluster: LocalCluster) -> None:
+def test_references_inside_values_of_values(trio: LocalCluster) -> None:
     @freehold.remote(max_retries=0, num_cpus=0, resources={"any": 1})
     def chain(depth: int) -> Any:
         if not depth:
@@ -275,6 +275,6 @@ def test_references_inside_values_of_values(cluster: LocalCluster) -> None:
 
     refs = [chain.remote(4) for _ in range(4)]
     freehold.wait(refs, num_returns=4, timeout=30)
-    assert cluster.drain_node(1) == "dead"
+    assert trio.drain_node(1) == "dead"
     assert [depth_of(ref) for ref in refs] == [4] * 4
     nobody_ran_twice()
