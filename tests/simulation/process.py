@@ -68,7 +68,7 @@ class SimProcess:
             m.OwnerMoved: owner.heirs.on_owner_moved,
             m.Owning: lambda s, x, now: owner.takeover.on_owning(s, x),
             m.PrimaryMoved: owner.primaries.on_moved,
-            m.OwningNoted: lambda s, x, now: owner.takeover.on_noted(s, x.key),
+            m.OwningNoted: lambda s, x, now: owner.specs.on_noted(s, x.key),
             m.Want: lambda s, x, now: owner.origins.on_want(s, x),
             m.SupervisedBy: lambda s, x, now: owner.origins.on_supervised_by(s, x),
             m.Resolve: owner.resolving.on_resolve,

@@ -117,7 +117,7 @@ def deliver(source: Address, owner: Owner, message: Any) -> None:
     elif isinstance(message, m.Owning):
         owner.takeover.on_owning(source, message)
     elif isinstance(message, m.OwningNoted):
-        owner.takeover.on_noted(source, message.key)
+        owner.specs.on_noted(source, message.key)
 
 
 def location(segment: int, node: str = NODE) -> Location:

@@ -287,10 +287,11 @@ class Handoff:
         self.adopt_ranges(row.value, target)
         if row.value is ACTOR_HANDLE:
             owner.outbox.ask_node(ActorAdopted(row.task_id(), target))
-        if row.task is not None and row not in owner.supervision.by_row:
+        if row not in owner.supervision.by_row:
             task, row.task = row.task, None
-            table.drop_lineage(task)
-        table.unhold(row)
+            if task is not None:
+                table.drop_lineage(task)
+            table.unhold(row)  # else our own supervisor keeps its task's spec as long as we do ours
         row.info = OwnerInfo(target, line)
         row.registration = REGISTERED
         table.borrowed_rows += 1

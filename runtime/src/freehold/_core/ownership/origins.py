@@ -19,7 +19,6 @@ from freehold._core.messages import (
     DoneWith,
     Output,
     OwnerInfo,
-    OwningEnded,
     Recreated,
     SupervisedBy,
     Supervisor,
@@ -27,6 +26,7 @@ from freehold._core.messages import (
     Wanted,
 )
 from freehold._core.ownership.row import Row, Task
+from freehold._core.ownership.specs import Place
 
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
@@ -38,7 +38,7 @@ _LINES_KEPT = 128
 class Origin:
     """A task executed here that made something. Kept while it runs or `rows` are in scope."""
 
-    __slots__ = ("answered", "caller", "info", "is_running", "rows", "task", "wanted")
+    __slots__ = ("caller", "info", "is_running", "places", "rows", "task", "wanted")
 
     def __init__(self, task: bytes, info: OwnerInfo) -> None:
         self.task = task
@@ -49,8 +49,8 @@ class Origin:
         self.wanted: dict[bytes, Wanted] = {}
         self.caller: Address | None = None
         """Who wants it: whose task it executes now."""
-        self.answered: list[tuple[Address, int]] = []
-        """Who keeps the task's spec for us, and its own key for the task."""
+        self.places: list[Place] = []
+        """Who keeps the task's spec for us."""
 
     def info_of(self, row: Row) -> OwnerInfo:
         """What others are told of whom to ask about a row of this task."""
@@ -209,7 +209,7 @@ class Origins:
         if origin.rows and type(answer) in (Done, DoneWith):
             answer = with_outputs(answer)
             answer.is_owning = True
-            origin.answered.append((source, answer.key))
+            self._owner.specs.note(origin, (source, answer.key))
         self.end_if_unused(origin)
         return answer
 
@@ -218,9 +218,7 @@ class Origins:
         if origin.is_running or origin.rows or self._by_task.get(origin.task) is not origin:
             return
         del self._by_task[origin.task]
-        for source, key in origin.answered:
-            if not self._owner.borrowing.is_dead(source):
-                self._owner.outbox.send(source, OwningEnded(key))
+        self._owner.specs.end(origin)
 
 
 def with_outputs(answer: Done | DoneWith) -> DoneWith:

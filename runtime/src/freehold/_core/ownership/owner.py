@@ -49,6 +49,7 @@ from freehold._core.ownership.recovery import Recovery
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.resolving import Resolving
 from freehold._core.ownership.row import LOST, PENDING, Packed, Row, Task
+from freehold._core.ownership.specs import Specs
 from freehold._core.ownership.supervision import Supervised, Supervision
 from freehold._core.ownership.table import OwnershipTable
 from freehold._core.ownership.takeover import Kept, Takeover
@@ -82,6 +83,7 @@ class Owner:
         self.supervision = Supervision(self)
         self.handoff = Handoff(self)
         self.takeover = Takeover(self)
+        self.specs = Specs(self)
         self.heirs = Heirs(self)
         self.primaries = Primaries(self)
         self.borrowing.is_elsewhere = self.heirs.on_gone
@@ -529,7 +531,7 @@ class Owner:
         if not self.borrowing.is_dead(peer):
             self.handing.on_disconnected(peer, now)
             self.handoff.on_disconnected(peer)
-            self.takeover.on_lost(lambda process: process == peer)
+            self.specs.on_unreachable(peer)
             self.borrowing.on_disconnected(peer, now)
 
     def is_tied_to(self, peer: Address) -> bool:
@@ -555,9 +557,9 @@ class Owner:
         self.borrowing.on_borrower_died(address, now, is_clean)
         self.handing.forget(address)
         self.handoff.on_died(lambda process: process == address)
-        self.takeover.on_lost(lambda process: process == address)
         self.origins.forget(address)
         self.supervision.on_died(address, now)
+        self.specs.on_died(lambda process: process == address)
         self.recovery.on_owner_died(address, cause, now)
 
     def on_node_died(self, node: str, reason: str, now: float, incarnation: int = 0) -> None:
@@ -566,10 +568,10 @@ class Owner:
         self.borrowing.on_node_died(node, incarnation, now)
         self.handing.forget_node(node)
         self.handoff.on_died(lambda process: process.node == node)
-        self.takeover.on_lost(lambda process: process.node == node)
         self.origins.forget_node(node)
         self.leasing.on_node_died(node, cause, now)
         self.supervision.on_node_died(node, now)
+        self.specs.on_died(lambda process: process.node == node)
         self.recovery.on_node_died(node, cause, now)
 
 

@@ -272,8 +272,12 @@ class Supervision:
                 self._ask(orphans, line, at, cause)
         return lost
 
-    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
+    def nearest(self, line: tuple[Supervisor, ...]) -> Supervisor | None:
         """The nearest supervisor that lives."""
+        at = self._nearest(line)
+        return None if at is None else line[at]
+
+    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
         is_dead = self._owner.borrowing.is_dead
         return next((at for at, s in enumerate(line) if not is_dead(s.address)), None)
 

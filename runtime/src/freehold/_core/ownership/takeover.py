@@ -21,7 +21,6 @@ from freehold._core.messages import (
     Output,
     OwnerInfo,
     Owning,
-    OwningEnded,
     OwningNoted,
     Return,
     Supervisor,
@@ -39,6 +38,7 @@ from freehold._core.ownership.row import (
     Row,
     unresolve,
 )
+from freehold._core.ownership.specs import Place
 from freehold._core.ownership.table import ACTOR_HANDLE
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ _END_BYTES = 8
 class Kept:
     """Who supervises rows that were taken over, as long as one of them is in scope."""
 
-    __slots__ = ("info", "is_noted", "rows")
+    __slots__ = ("info", "places", "rows")
 
     def __init__(self, info: OwnerInfo) -> None:
         self.info = info
         self.rows: dict[Row, None] = {}
-        self.is_noted = False
-        """The nearest supervisor keeps the spec for us."""
+        self.places: list[Place] = []
+        """Who keeps the task's spec for us."""
 
     def info_of(self, row: Row) -> OwnerInfo:
         """What others are told of whom to ask about a row of these."""
@@ -69,7 +69,6 @@ class Takeover:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._kept: dict[tuple[Supervisor, ...], Kept] = {}
-        self._until_noted: dict[tuple[Address, int], list[Callable[[], None]]] = {}
 
     def on_hand_off(self, source: Address, message: HandOff, now: float) -> None:
         """Own what another process owned; answered when it may let go."""
@@ -238,7 +237,6 @@ class Takeover:
 
     def _after_notes(self, keepers: list[Kept], then: Callable[[], None]) -> None:
         """Call `then()` when the nearest supervisors keep their specs for us."""
-        owner = self._owner
         left = 1
 
         def one_more() -> None:
@@ -248,24 +246,9 @@ class Takeover:
                 then()
 
         for kept in keepers:
-            nearest = kept.info.supervisors[0]
-            if kept.is_noted or owner.borrowing.is_dead(nearest.address):
-                continue
-            if nearest.address == owner.address:
-                continue
             left += 1
-            self._until_noted.setdefault((nearest.address, nearest.key), []).append(one_more)
-            owner.outbox.send(nearest.address, Owning(nearest.task, nearest.key))
+            self._owner.specs.ask(kept, one_more)
         one_more()
-
-    def on_noted(self, source: Address, key: int) -> None:
-        """A supervisor keeps a spec for us (or has none)."""
-        for kept in self._kept.values():
-            nearest = kept.info.supervisors[0]
-            if (nearest.address, nearest.key) == (source, key):
-                kept.is_noted = True
-        for then in self._until_noted.pop((source, key), ()):
-            then()
 
     def on_owning(self, source: Address, message: Owning) -> None:
         """Another process owns now what a task of ours made."""
@@ -278,16 +261,7 @@ class Takeover:
         if kept.rows or self._kept.get(line) is not kept:
             return
         del self._kept[line]
-        if not self._owner.borrowing.is_dead(line[0].address):
-            self._owner.outbox.send(line[0].address, OwningEnded(line[0].key))
-
-    # ---- what breaks ---------------------------------------------------------------------------
-
-    def on_lost(self, is_lost: Callable[[Address], bool]) -> None:
-        """Supervisors that cannot be reached, or have ended, keep nothing for us: go on without."""
-        for place in [place for place in self._until_noted if is_lost(place[0])]:
-            for then in self._until_noted.pop(place):
-                then()
+        self._owner.specs.end(kept)
 
 
 def _index(id_: bytes, by: int) -> bytes:

@@ -132,7 +132,7 @@ class CoreBase:
             m.OwnerMoved: owner.heirs.on_owner_moved,
             m.Owning: lambda source, message, now: owner.takeover.on_owning(source, message),
             m.PrimaryMoved: owner.primaries.on_moved,
-            m.OwningNoted: lambda source, msg, now: owner.takeover.on_noted(source, msg.key),
+            m.OwningNoted: lambda source, msg, now: owner.specs.on_noted(source, msg.key),
             m.Want: lambda source, message, now: owner.origins.on_want(source, message),
             m.SupervisedBy: lambda s, msg, now: owner.origins.on_supervised_by(s, msg),
             m.Resolve: owner.resolving.on_resolve,
