@@ -12,12 +12,13 @@ from tests.unit.ownership.owners import (
     exchange,
     grant,
     make_owner,
+    row_of,
     said,
 )
 from tests.unit.ownership.test_supervision import have_child
 
 from freehold._core import messages as m
-from freehold._core.ids import Address
+from freehold._core.ids import Address, child_task_id, object_id
 from freehold._core.ownership.origins import Origin
 from freehold._core.ownership.owner import Owner
 from freehold._core.ownership.reference import ObjectRef, make_reference
@@ -89,9 +90,35 @@ def test_nobody_is_told_when_nobody_is_left() -> None:
 def test_a_row_given_away_does_not_end_what_our_supervisor_keeps_for_it() -> None:
     """OTHER made something in a child of WORKER's. WORKER leaves, and gives away the child's row:
     DRIVER goes on keeping the task's spec until WORKER's end, and then for OTHER."""
+    _, worker, origin, _ = _after_a_hand_off()
+    assert not worker.handoff.is_needed
+    assert worker.table.makers == {TASK: origin}
+    ((_, key),) = worker.supervision._owning
+    worker.supervision.on_owning_ended(OTHER, key)
+    assert said(worker, m.OwningEnded, DRIVER) == [m.OwningEnded(0)]
+    assert worker.table.rows == 0
+
+
+def test_a_task_whose_row_was_given_away_is_executed_again_all_the_same() -> None:
+    """WORKER is asked for what OTHER made before it has ended itself."""
+    _, worker, _, task = _after_a_hand_off()
+    worker.on_process_died(OTHER, CRASH, 0.0)
+    made = object_id(child_task_id(task, 0), 0)
+    line = (m.Supervisor(WORKER, task, next(iter(worker.supervision.by_row)).key),)
+    worker.supervision.on_orphaned(DRIVER, m.Orphaned(made, line, 0, ""))
+    worker.resolving.on_resolve(DRIVER, m.Resolve(made), 0.0)
+    ((record,),) = worker.supervision.records.values()
+    assert record.replay is not None
+    assert [demand.backlog for demand in said(worker, m.LeaseDemand)] == [1]
+
+
+def _after_a_hand_off() -> tuple[Owner, Owner, Origin, bytes]:
+    """WORKER, which executed DRIVER's TASK, has given it the row of its child; OTHER, which
+    executed that, owns something. Also the origin of TASK, and the child's task id."""
     driver, worker = make_owner(DRIVER), make_owner(WORKER)
     origin = worker.origins.begin(TASK, ROOT, DRIVER, 0)
     child = _a_child_that_ended(worker)
+    task = row_of(child).task_id()
     refs = worker.borrowing.describe([child], DRIVER)
     (held,) = driver.borrowing.meet(refs, WORKER, is_covered=False)
     del child
@@ -99,12 +126,9 @@ def test_a_row_given_away_does_not_end_what_our_supervisor_keeps_for_it() -> Non
     worker.origins.end(origin, DRIVER, m.Done(0, 0, 5, b"result"))
     worker.handoff.hand_over(DRIVER)
     exchange(driver, worker)
-    assert not worker.handoff.is_needed
-    assert worker.table.makers == {TASK: origin}
-    ((_, key),) = worker.supervision._owning
-    worker.supervision.on_owning_ended(OTHER, key)
-    assert said(worker, m.OwningEnded, DRIVER) == [m.OwningEnded(0)]
     del held
+    exchange(driver, worker)
+    return driver, worker, origin, task
 
 
 def _a_child_that_ended(worker: Owner) -> ObjectRef[object]:

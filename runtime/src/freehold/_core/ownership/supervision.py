@@ -360,7 +360,7 @@ class Supervision:
         owner.table.hold(row, record)
         record.rows[row] = line[:at]
         running = record.replay if record.replay is not None else record.task
-        if running.row.state == PENDING:
+        if _is_executing(running):
             self._watch(record, running)
         if row.waiters:
             self.need(row)
@@ -468,7 +468,7 @@ class Supervision:
         if not waiting:
             return
         task = record.task
-        if task.row.state == PENDING:
+        if _is_executing(task):
             self._watch(record, task)  # it is executed again anyway, for an output that was lost
             return
         if task.row.task is not task:
@@ -575,6 +575,11 @@ class Supervision:
             reason=f"its owner died{cause}, and {why}",
         )
         self._owner.fail(row, error, now)
+
+
+def _is_executing(task: Task) -> bool:
+    """Whether a task is under way. One whose row was given to another owner has ended."""
+    return task.row.info is None and task.row.state == PENDING
 
 
 def _is_asked_of(row: Row, process: Address) -> bool:
