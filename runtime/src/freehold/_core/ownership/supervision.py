@@ -236,8 +236,11 @@ class Supervision:
 
     # ---- objects without an owner ----------------------------------------------------------------
 
-    def rescue(self, rows: list[Row], cause: str) -> list[Row]:
-        """Turn to the supervisors of a dead owner's objects; returns those that have none."""
+    def rescue(self, rows: list[Row], cause: str, above: Address | None = None) -> list[Row]:
+        """Turn to the supervisors of a dead owner's objects; returns those that have none.
+
+        `above`: one of them that was asked and has nothing any more, nor have those below it.
+        """
         owner = self._owner
         groups: dict[tuple[tuple[Supervisor, ...], int], list[Row]] = {}
         inherited: dict[Address, list[Row]] = {}
@@ -252,7 +255,7 @@ class Supervision:
                 inherited.setdefault(heir, []).append(row)
                 continue
             line = row.info.supervisors
-            at = self._nearest(line)
+            at = self._nearest(line, above)
             if at is None:
                 lost.append(row)
             else:
@@ -277,9 +280,11 @@ class Supervision:
         at = self._nearest(line)
         return None if at is None else line[at]
 
-    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
+    def _nearest(self, line: tuple[Supervisor, ...], above: Address | None = None) -> int | None:
         is_dead = self._owner.borrowing.is_dead
-        return next((at for at, s in enumerate(line) if not is_dead(s.address)), None)
+        first = next((at + 1 for at, s in enumerate(line) if s.address == above), 0)
+        rest = range(first, len(line))
+        return next((at for at in rest if not is_dead(line[at].address)), None)
 
     def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
         at = self._nearest(line)
