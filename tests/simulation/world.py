@@ -326,7 +326,7 @@ class World:
             for id_, (row, _) in process.owner.table.by_id.items():
                 if row.info is None or not row.count or row.state == FAILED:
                     continue
-                owner = self.processes.get(row.info.address)
+                owner = self._owner_now(id_, row.info.address)
                 if row.registration == REGISTERING and self._is_moving(process, row):
                     continue
                 if owner is None or not owner.is_alive:
@@ -340,6 +340,15 @@ class World:
                     raise AssertionError(
                         f"{process.address} holds {row!r}, which its owner {owner.address} forgot"
                     )
+
+    def _owner_now(self, id_: bytes, address: Address) -> SimProcess | None:
+        """Who owns an object: who gave it away sends its holders on."""
+        owner = self.processes.get(address)
+        while owner is not None and id_ not in owner.owner.table.by_id:
+            if id_ not in owner.owner.handoff.given:
+                break
+            owner = self.processes.get(owner.owner.handoff.given[id_])
+        return owner
 
     def _is_moving(self, process: SimProcess, row: Row) -> bool:
         """Whether a new owner, or an heir, was asked and has not answered yet."""
