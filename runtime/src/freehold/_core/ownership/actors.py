@@ -204,7 +204,7 @@ class ActorCalls:
         if link.state == DEAD:
             self._fail_lost(link, [task], now)
         else:
-            link.calls.append(task)
+            link.append(task)
             self.push_ready(link)
         return row
 
