@@ -32,7 +32,7 @@ from tests.simulation.program import (
 from tests.simulation.runner import Steps
 
 from freehold._core import messages as m
-from freehold._core.ids import Address, Location, root_task_id
+from freehold._core.ids import ACTOR_HANDLE_INDEX, Address, Location, root_task_id
 from freehold._core.ownership.borrowing import is_supervised_by
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import FAILED, REGISTERING, Row
@@ -80,6 +80,8 @@ class World:
         """Attempts in which a task's caller let go of an argument before the task's end."""
         self.retried_after_drop = 0
         self.sent: set[tuple[Address, int]] = set()
+        self.sent_again: set[bytes] = set()
+        """Arguments of tasks that were executed again."""
         self.given_again: set[bytes] = set()
         """Arguments of tasks that were executed again though they had ended."""
         self.first_fault_at: float | None = None
@@ -282,10 +284,14 @@ class World:
 
     def note_sent(self, owner: Address, run: m.Run | m.Call) -> None:
         """A task is sent to be executed: under a new key if it had ended (a replay)."""
-        if run.attempt and (owner, run.key) not in self.sent:
+        if run.attempt:
+            ids: set[bytes] = set()
             for refs in (run.nested, *(arg.ref for arg in run.args or ())):
                 packed = refs.packed if refs is not None else b""
-                self.given_again |= {packed[at : at + 20] for at in range(0, len(packed), 22)}
+                ids |= {packed[at : at + 20] for at in range(0, len(packed), 22)}
+            self.sent_again |= ids
+            if (owner, run.key) not in self.sent:
+                self.given_again |= ids
         self.sent.add((owner, run.key))
 
     def note_dropped(self, caller: Address, worker: Address, run: m.Run | m.Call) -> None:
@@ -335,6 +341,8 @@ class World:
                     continue  # asked in a dead owner's stead, it has not answered yet
                 if frozenset((owner.address, process.address)) in self.network.resets:
                     continue
+                if row.first_index == ACTOR_HANDLE_INDEX and id_ in self.sent_again:
+                    continue  # what may be executed again does not keep an actor
                 known = owner.owner.table.by_id.get(id_)
                 if known is None and not self._is_under_way(owner.address, process.address):
                     raise AssertionError(
