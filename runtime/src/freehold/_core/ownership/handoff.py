@@ -337,9 +337,9 @@ class Handoff:
                 is_over = known is None and owner.borrowing.is_dead(target)
                 heir = owner.heirs.of(target) if is_over else target
                 by_owner.setdefault(heir, bytearray()).extend(id_)
-        for target, moved in by_owner.items():
-            if target not in (borrower, owner.address):  # or it came back to us, to be made
-                owner.outbox.send(borrower, OwnerMoved(bytes(moved), target), True)
+        for to, moved in by_owner.items():
+            if to not in (borrower, owner.address):  # or it came back to us, to be made
+                owner.outbox.send(borrower, OwnerMoved(bytes(moved), to), True)
 
     def _send_on(self) -> None:
         """What was handed over with a result, and others got since, by way of us."""
