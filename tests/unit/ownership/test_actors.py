@@ -201,3 +201,15 @@ def test_the_control_service_is_asked_about_an_actor_that_cannot_be_reached(owne
     owner.on_disconnected(WORKER, 0.0)
     owner.on_deadline(LEASE_S)
     assert [x.actor for x in said(owner, m.WatchActor)] == [handle.task_id()]
+
+
+def test_an_actor_that_is_not_ours_though_it_is_said_to_be_ends(owner: Owner) -> None:
+    """Its owner was killed as it left, and had named us to answer for it."""
+    actor = bytes(16)
+    for whose in (WORKER, DRIVER):
+        mine = m.OwnerInfo(whose)
+        owner.actors.on_state(m.ActorInfo(actor, mine, m.ActorOptions(), "alive", WORKER), 0.0)
+    assert said(owner, m.ReleaseActor) == [m.ReleaseActor(actor)]
+    handle = create(owner)
+    tell(owner, handle, "alive")
+    assert said(owner, m.ReleaseActor) == []

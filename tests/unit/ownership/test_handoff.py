@@ -402,6 +402,18 @@ def test_who_gave_it_to_one_that_died_sends_a_borrower_further_up() -> None:
     assert row_of(held).info == m.OwnerInfo(DRIVER, line)
 
 
+def test_a_supervisor_that_was_given_it_is_asked_before_nearer_ones() -> None:
+    """Else what nobody lost would be made again."""
+    third = make_owner(THIRD)
+    id_ = put(make_owner(OTHER)).binary()
+    line = (m.Supervisor(WORKER, ROOT, 3), m.Supervisor(DRIVER, ROOT, 4))
+    refs = m.Refs([m.OwnerInfo(DRIVER, line)], id_ + bytes(2))
+    (held,) = third.borrowing.meet(refs, OTHER, is_covered=True)
+    (asked,) = said(third, m.Orphaned)
+    assert (asked.ids, asked.at) == (held.binary(), 1)
+    assert row_of(held).info == m.OwnerInfo(DRIVER, line)
+
+
 def test_an_actors_handle_goes_with_word_to_the_control_service() -> None:
     old, new, other = make_owner(WORKER), make_owner(DRIVER), make_owner(OTHER)
     row = old.table.new_actor(ROOT, 0)

@@ -255,7 +255,7 @@ class Supervision:
                 inherited.setdefault(heir, []).append(row)
                 continue
             line = row.info.supervisors
-            at = self._nearest(line, above)
+            at = self._nearest(line, above, row.info.address)
             if at is None:
                 lost.append(row)
             else:
@@ -280,10 +280,23 @@ class Supervision:
         at = self._nearest(line)
         return None if at is None else line[at]
 
-    def _nearest(self, line: tuple[Supervisor, ...], above: Address | None = None) -> int | None:
+    def _nearest(
+        self,
+        line: tuple[Supervisor, ...],
+        above: Address | None = None,
+        asked: Address | None = None,
+    ) -> int | None:
+        """Who is to be asked: the first that lives.
+
+        But `asked` if that is one of them: it may own the object by now, given to it by a nearer
+        one that leaves.
+        """
         is_dead = self._owner.borrowing.is_dead
-        first = next((at + 1 for at, s in enumerate(line) if s.address == above), 0)
-        rest = range(first, len(line))
+        first = asked if above is None else above
+        at = next((at for at, s in enumerate(line) if s.address == first), -1)
+        if above is None and at >= 0 and not is_dead(line[at].address):
+            return at
+        rest = range(0 if above is None else at + 1, len(line))
         return next((at for at in rest if not is_dead(line[at].address)), None)
 
     def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
