@@ -288,6 +288,7 @@ def test_who_asks_a_former_owner_is_sent_on() -> None:
     exchange(old, new, third)
     assert counted  # not before the new owner has counted it
     assert row_of(late).info == m.OwnerInfo(DRIVER)
+    assert row_of(late).state == PENDING
     del held
 
 
