@@ -21,7 +21,7 @@ try:
     import yaml
     from kubernetes import config
     from kubernetes.client import ApiClient, Configuration
-    from urllib3.exceptions import HTTPError, ReadTimeoutError
+    from urllib3.exceptions import HTTPError
 except ImportError as missing:
     raise ImportError(
         f"freehold.kubernetes needs the package {missing.name}: run pip install kubernetes, or "
@@ -183,12 +183,15 @@ class Api:
         return tuple(answer.data.decode(errors="replace").splitlines())
 
     def log_lines(
-        self, pod: str, container: str, since: str, silence_s: float
+        self, pod: str, container: str, since: str, silence_s: float, *, has_ended: bool
     ) -> Iterator[tuple[str, str]]:
         """(time, line) of a container's log as they come, until it ends or is silent for a while.
 
         Args:
             since: the time of the last line that is known already; of these none comes again.
+            has_ended: whether the container has, so that a last line without an end is whole; else
+                it was cut (the API server ends its answer in order when the kubelet's breaks off),
+                and comes again.
 
         Raises:
             KubernetesError: there is no log yet, or no more.
@@ -203,11 +206,10 @@ class Api:
             for chunk in answer.stream(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from _after(lines, since)
-            yield from _after([rest] if rest else [], since)
-        except ReadTimeoutError:
-            pass  # nothing was said for a while; a line that is half read comes again
+            if has_ended:
+                yield from _after([rest], since)
         except (HTTPError, OSError):
-            pass  # the connection broke: whoever reads looks again
+            pass  # silence, or the connection broke: whoever reads looks again
         finally:
             answer.close()
 
@@ -269,7 +271,7 @@ class Api:
 def _after(lines: list[bytes], since: str) -> Iterator[tuple[str, str]]:
     for line in lines:
         stamp, _, text = line.decode(errors="replace").partition(" ")
-        if stamp > since:
+        if stamp[:1].isdigit() and stamp > since:
             yield stamp, text
 
 

@@ -65,7 +65,8 @@ def _whole_log(api: Api, pod: str, deadline: float | None) -> Iterator[str]:
             silence_s = SILENCE_S
             if deadline is not None:
                 silence_s = min(silence_s, max(0.1, deadline - time.monotonic()))
-            for stamp, line in api.log_lines(pod, CONTAINER, since, silence_s):
+            lines = api.log_lines(pod, CONTAINER, since, silence_s, has_ended=has_ended)
+            for stamp, line in lines:
                 since, quiet_since = stamp, time.monotonic()
                 yield line
                 if _is_past(deadline):
