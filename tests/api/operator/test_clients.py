@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.support.tools import ROOT
 from tests.api.client import Client, Manifest
 from tests.api.operator.scene import INTERVAL_S, WAIT_S, Scene, worker_group
 from tests.api.server import ApiServer
@@ -591,3 +592,26 @@ def test_what_was_pickled_is_whole_in_the_api_server(scene: Make, where: dict[st
     version, call = pickle.loads(files["function.pickle"])
     assert version == function_job.python_version()
     assert pickle.loads(call)() == {"tripled": 3}
+
+
+def test_the_example_runs(
+    scene: Make, where: dict[str, Any], tmp_path: Path, logs: PodLogs
+) -> None:
+    """With the namespace of its kubeconfig's context."""
+    one = scene()
+    config = json.loads(Path(where["kubeconfig"]).read_text())
+    config["contexts"][0]["context"]["namespace"] = one.namespace
+    (tmp_path / "config").write_text(json.dumps(config))
+    example = ROOT / "examples" / "kubernetes" / "client.py"
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "config")}
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(example)]
+    with subprocess.Popen(command, env=environment, stdout=pipe, text=True) as process:
+        pod = driver(one)
+        logs.write(pod, "points: 8000000")
+        logs.end(pod)
+        end(one, 0, function_job.encoded(3.14))
+        out, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+    assert out == "points: 8000000\npi is about 3.14\n"
+    assert is_gone(one, CLUSTER, "pi")
