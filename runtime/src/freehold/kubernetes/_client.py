@@ -1,21 +1,23 @@
 """The only module of the client that speaks to the API server: raw JSON, and streams of logs.
 
 Over the official client's connection, for its kubeconfigs, tokens and plugins; none of its
-generated models. What only reads, or may be done twice, is tried again for a while; a create is
-not. A refusal is one `KubernetesError`, with what to do next.
+generated models. While the API server is away a call is tried again for a while. A create may be,
+too: each carries a mark of its own, so that one whose answer was lost is known again. A refusal is
+one `KubernetesError`, with what to do next.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from freehold.errors import KubernetesError
-from freehold.kubernetes._objects import API_VERSION, CLUSTER, JOB, Manifest
+from freehold.kubernetes._objects import API_VERSION, CLUSTER, GROUP, JOB, Manifest
 
 try:
     import yaml
@@ -35,6 +37,8 @@ RETRY_S = 30.0
 PAUSE_S = 1.0
 """Between two tries, and between two looks at what is waited for."""
 FIELD_MANAGER = "freehold-client"
+MARK = f"{GROUP}/created-by"
+"""Annotation of what a client has created: another word for each."""
 
 _JSON = "application/json"
 _NO_CONFIG = (config.ConfigException, yaml.YAMLError, OSError)
@@ -136,9 +140,35 @@ class Api:
         return self._call("GET", self._path(kind, name), retry_s=RETRY_S)
 
     def create(self, manifest: Manifest) -> Manifest:
-        """Create an object."""
-        path = f"{self._path(manifest['kind'])}?{urlencode({'fieldManager': FIELD_MANAGER})}"
-        return self._call("POST", path, manifest)
+        """Create an object; after ^C it is not there.
+
+        Raises:
+            KubernetesError: refused; status 409 if another of the name is there.
+        """
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        mark = secrets.token_hex(8)
+        marked = {**manifest, "metadata": {**metadata, "annotations": {MARK: mark}}}
+        path = f"{self._path(kind)}?{urlencode({'fieldManager': FIELD_MANAGER})}"
+        try:
+            return self._call("POST", path, marked, retry_s=RETRY_S)
+        except KubernetesError as error:
+            found = self._marked(kind, metadata["name"], mark) if error.status == 409 else None
+            if found is None:
+                raise
+            return found
+        except KeyboardInterrupt:
+            found = self._marked(kind, metadata["name"], mark)
+            if found is not None:
+                self.delete(kind, metadata["name"], found["metadata"]["uid"])
+            raise
+
+    def _marked(self, kind: str, name: str, mark: str) -> Manifest | None:
+        """The object of a name, if it is the one that was marked so."""
+        with contextlib.suppress(KubernetesError):
+            found = self.get(kind, name)
+            if (found["metadata"].get("annotations") or {}).get(MARK) == mark:
+                return found
+        return None
 
     def scale(self, name: str, workers: int) -> Manifest:
         """Set the replicas of a FuturesCluster by its `/scale`."""

@@ -158,7 +158,7 @@ class FuturesJob:
             tail: how many, without `follow`.
         """
         if follow:
-            yield from _logs.follow(self._api, self.name, lambda body: None, None)
+            yield from self._guarded(_logs.follow(self._api, self.name, lambda body: None, None))
             return
         pod = self._driver(self.status.attempts)
         if pod is not None:

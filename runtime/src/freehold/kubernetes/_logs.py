@@ -77,6 +77,7 @@ def _whole_log(api: Api, pod: str, deadline: float | None) -> Iterator[str]:
             # Deleted, or its node is away: what it wrote cannot be had, or not yet.
             if has_ended and time.monotonic() - quiet_since > LAG_S:
                 return
+            time.sleep(PAUSE_S)
         if _is_past(deadline):
             return
         time.sleep(PAUSE_S / 4)
@@ -84,8 +85,11 @@ def _whole_log(api: Api, pod: str, deadline: float | None) -> Iterator[str]:
 
 def _has_ended(api: Api, pod: str) -> bool:
     try:
-        return reasons.container_state(api.get("Pod", pod), CONTAINER)[0] == "terminated"
+        body = api.get("Pod", pod)
     except KubernetesError as error:
         if error.status != 404:
             raise
         return True
+    # One whose node is lost fails as a whole, and its container's state stays as it was.
+    is_over = (body.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return is_over or reasons.container_state(body, CONTAINER)[0] == "terminated"
