@@ -55,6 +55,9 @@ def broken() -> None:
     raise LookupError("no such table")
 
 
+JOBS: list[tuple[Any, tuple[int, ...]]] = [(total, (10,)), (broken, ())]
+
+
 def has_our_python(cluster: Cluster, namespace: str) -> bool:
     """Whether the image has the Python of this process, so that functions can be sent."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -62,31 +65,31 @@ def has_our_python(cluster: Cluster, namespace: str) -> bool:
     return found.strip() == function_job.python_version()
 
 
-def test_a_functions_value_comes_back(
+def test_functions_give_values_and_errors(
     cluster: Cluster, namespace: str, small: FuturesCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = FuturesJob.submit(total, 10, cluster=small, spec={"driver": DRIVER})
+    spec = {"driver": DRIVER}
+    good, bad = (FuturesJob.submit(f, *a, cluster=small, spec=spec) for f, a in JOBS)
     if not has_our_python(cluster, namespace):
-        with pytest.raises(JobFailedError, match="this function was pickled by Python"):
-            job.result(WAIT_S)
+        for job in (good, bad):
+            with pytest.raises(JobFailedError, match="this function was pickled by Python"):
+                job.result(WAIT_S)
         return
-    assert job.result(WAIT_S, logs=True) == 285
+    assert good.result(WAIT_S, logs=True) == 285
     assert "adding\n" in capsys.readouterr().out
+    with pytest.raises(JobFailedError) as caught:
+        bad.result(WAIT_S)
+    assert (caught.value.reason, caught.value.exit_code) == ("ProgramFailed", 1)
+    assert "LookupError: no such table (in broken" in caught.value.detail
+    assert "LookupError: no such table" in caught.value.last_log_lines
+
+
+def test_a_jobs_files_go_with_it(cluster: Cluster, namespace: str, small: FuturesCluster) -> None:
+    job = FuturesJob.submit(total, 1, cluster=small, spec={"suspend": True})
     [config_map] = cluster.objects("configmap", namespace, labels=f"freehold.dev/job={job.name}")
     job.delete()
     name = config_map["metadata"]["name"]
     eventually(lambda: cluster.find("configmap", name, namespace) is None, WAIT_S, interval_s=0.5)
-
-
-def test_a_failure_has_reason_exit_code_and_last_lines(small: FuturesCluster) -> None:
-    job = FuturesJob.submit(broken, cluster=small, spec={"driver": DRIVER})
-    with pytest.raises(JobFailedError) as caught:
-        job.result(WAIT_S)
-    # Of another Python than the image's, the error is about that.
-    if caught.value.exit_code != function_job.WRONG_PYTHON:
-        assert (caught.value.reason, caught.value.exit_code) == ("ProgramFailed", 1)
-        assert "LookupError: no such table (in broken" in caught.value.detail
-        assert caught.value.last_log_lines[-1] == "LookupError: no such table"
 
 
 def test_a_script_is_followed_while_it_runs(small: FuturesCluster, tmp_path: Path) -> None:
@@ -95,12 +98,12 @@ def test_a_script_is_followed_while_it_runs(small: FuturesCluster, tmp_path: Pat
         "import sys, time\n"
         "for number in range(int(sys.argv[1])):\n"
         "    print('step', number, flush=True)\n"
-        "    time.sleep(2)\n"
+        "    time.sleep(1)\n"
     )
     job = FuturesJob.submit(script, 3, cluster=small, spec={"driver": DRIVER})
     came = {line: time.monotonic() for line in job.logs(follow=True)}
     assert [line for line in came if line.startswith("step")] == ["step 0", "step 1", "step 2"]
-    assert came["step 2"] - came["step 0"] > 2.0, "not all at the end"
+    assert came["step 2"] - came["step 0"] > 1.0, "not all at the end"
     assert job.result(WAIT_S) is None
 
 

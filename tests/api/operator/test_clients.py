@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.module_cluster, pytest.mark.timeout(120)]
 Make = Callable[..., Scene]
 
 
-IMPATIENT = {"image": "x:1", "patience_s": 2.0}
+IMPATIENT = {"image": "x:1", "patience_s": 4.0}
 
 
 def test_with_makes_it_and_takes_it_away(scene: Make, where: dict[str, Any], logs: PodLogs) -> None:

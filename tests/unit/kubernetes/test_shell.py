@@ -13,7 +13,7 @@ import pytest
 
 from freehold import cli
 from freehold.errors import KubernetesError
-from freehold.kubernetes import FuturesCluster, FuturesJob
+from freehold.kubernetes import FuturesCluster, FuturesJob, _client
 from freehold.kubernetes._client import Where, connect
 from freehold.kubernetes._progress import ProgressLine
 
@@ -107,6 +107,41 @@ def test_an_api_server_that_is_away_is_told(
     for call in (cluster.create, cluster.wait_ready, cluster.delete):
         with pytest.raises(KubernetesError, match=r"127\.0\.0\.1:1 does not answer"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "words"),
+    [
+        (404, b"404 page not found\n", "NotInstalled", "helm install freehold"),
+        (401, b'{"reason": "Unauthorized", "message": "no"}', "Unauthorized", "log in again"),
+        (403, b'{"reason": "Forbidden", "message": "cannot"}', "Forbidden", "lists the rights"),
+        (403, b'{"reason": "Forbidden", "message": "exceeded quota: few"}', "Forbidden", "few"),
+        (502, b"<html>bad gateway</html>", "HTTP502", "bad gateway"),
+        (422, b'["no object"]', "HTTP422", "no object"),
+    ],
+)
+def test_a_refusal_says_what_to_do(status: int, body: bytes, reason: str, words: str) -> None:
+    path = "/apis/freehold.dev/v1alpha1/namespaces/a/futuresjobs"
+    error = _client._refused(status, body, path)
+    assert (error.status, error.reason) == (status, reason)
+    assert words in error.detail
+    assert not error.detail.startswith("exceeded") or error.detail.endswith("few")
+
+
+def test_a_missing_object_is_no_missing_installation() -> None:
+    told = {"reason": "NotFound", "message": 'futuresjobs "j" not found', "details": {"name": "j"}}
+    path = "/apis/freehold.dev/v1alpha1/namespaces/a/futuresjobs/j"
+    error = _client._refused(404, json.dumps(told).encode(), path)
+    assert (error.reason, error.detail) == ("NotFound", 'futuresjobs "j" not found')
+
+
+def test_lines_that_are_known_already_are_left_out_whatever_the_fraction() -> None:
+    stamps = ["05Z", "05.1Z", "05.12Z", "05.123Z", "05.2Z", "06Z"]
+    lines = [f"2026-01-01T00:00:{stamp} {stamp}".encode() for stamp in stamps]
+    for index, stamp in enumerate(stamps):
+        found = [text for _, text in _client._after(lines, f"2026-01-01T00:00:{stamp}")]
+        assert found == stamps[index + 1 :]
+    assert [text for _, text in _client._after([b"", b"half a li", *lines], "")] == stamps
 
 
 def test_a_job_on_a_cluster_has_none_of_its_own(tmp_path: Path) -> None:

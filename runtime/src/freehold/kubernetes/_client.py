@@ -39,6 +39,8 @@ PAUSE_S = 1.0
 FIELD_MANAGER = "freehold-client"
 MARK = f"{GROUP}/created-by"
 """Annotation of what a client has created: another word for each."""
+NOT_INSTALLED = "NotInstalled"
+"""Reason where the custom resources are missing, not one of them."""
 
 _JSON = "application/json"
 _NO_CONFIG = (config.ConfigException, yaml.YAMLError, OSError)
@@ -299,9 +301,10 @@ class Api:
 
 
 def _after(lines: list[bytes], since: str) -> Iterator[tuple[str, str]]:
+    """The lines that are later than a time. Without the Z, fractions of any length sort as text."""
     for line in lines:
         stamp, _, text = line.decode(errors="replace").partition(" ")
-        if stamp[:1].isdigit() and stamp > since:
+        if stamp[:1].isdigit() and stamp.removesuffix("Z") > since.removesuffix("Z"):
             yield stamp, text
 
 
@@ -317,5 +320,5 @@ def _refused(status: int, data: bytes, path: str) -> KubernetesError:
     elif status == 403 and reason == "Forbidden" and "exceeded quota" not in detail:
         detail += ": docs/kubernetes/README.md lists the rights that the client needs"
     elif status == 404 and API_VERSION in path and not told.get("details", {}).get("name"):
-        detail = f"this cluster has no custom resources of Freehold: {_INSTALL}"
+        reason, detail = NOT_INSTALLED, f"there is no Freehold in this cluster: {_INSTALL}"
     return KubernetesError(status=status, reason=reason, detail=detail)

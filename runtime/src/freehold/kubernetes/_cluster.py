@@ -10,7 +10,7 @@ from typing import Any, Self
 from freehold.errors import ClusterNotReadyError, KubernetesError
 from freehold.kubernetes import _objects as objects
 from freehold.kubernetes import _reasons as reasons
-from freehold.kubernetes._client import PAUSE_S, Api, Where, connect
+from freehold.kubernetes._client import NOT_INSTALLED, PAUSE_S, Api, Where, connect
 from freehold.kubernetes._objects import CLUSTER, CONTAINER, LABEL_CLUSTER, Manifest, Workers
 from freehold.kubernetes._progress import ProgressLine
 
@@ -221,7 +221,7 @@ class FuturesCluster:
         try:
             return self._api.get(CLUSTER, self.name)
         except KubernetesError as error:
-            if error.status != 404 or "helm install" in error.detail:
+            if error.status != 404 or error.reason == NOT_INSTALLED:
                 raise
             raise ClusterNotReadyError(
                 status=404,

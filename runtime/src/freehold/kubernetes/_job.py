@@ -18,7 +18,7 @@ from freehold.errors import (
 from freehold.kubernetes import _logs, _program
 from freehold.kubernetes import _objects as objects
 from freehold.kubernetes import _reasons as reasons
-from freehold.kubernetes._client import PAUSE_S, Api, Where, connect
+from freehold.kubernetes._client import NOT_INSTALLED, PAUSE_S, Api, Where, connect
 from freehold.kubernetes._cluster import FuturesCluster
 from freehold.kubernetes._objects import CONTAINER, JOB, LABEL_JOB, Manifest, Workers
 from freehold.kubernetes._progress import ProgressLine
@@ -285,7 +285,7 @@ class FuturesJob:
             raise self._gone(error) from None
 
     def _gone(self, error: KubernetesError) -> KubernetesError:
-        if error.status != 404:
+        if error.status != 404 or error.reason == NOT_INSTALLED:
             return error
         detail = "somebody deleted it, or its ttlSecondsAfterFinished is over"
         return JobFailedError(job=self.name, status=404, reason="Deleted", detail=detail)
