@@ -236,8 +236,11 @@ class Supervision:
 
     # ---- objects without an owner ----------------------------------------------------------------
 
-    def rescue(self, rows: list[Row], cause: str) -> list[Row]:
-        """Turn to the supervisors of a dead owner's objects; returns those that have none."""
+    def rescue(self, rows: list[Row], cause: str, above: Address | None = None) -> list[Row]:
+        """Turn to the supervisors of a dead owner's objects; returns those that have none.
+
+        `above`: one of them that was asked and has nothing any more, nor have those below it.
+        """
         owner = self._owner
         groups: dict[tuple[tuple[Supervisor, ...], int], list[Row]] = {}
         inherited: dict[Address, list[Row]] = {}
@@ -252,7 +255,7 @@ class Supervision:
                 inherited.setdefault(heir, []).append(row)
                 continue
             line = row.info.supervisors
-            at = self._nearest(line)
+            at = self._nearest(line, above, row.info.address)
             if at is None:
                 lost.append(row)
             else:
@@ -277,9 +280,24 @@ class Supervision:
         at = self._nearest(line)
         return None if at is None else line[at]
 
-    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
+    def _nearest(
+        self,
+        line: tuple[Supervisor, ...],
+        above: Address | None = None,
+        asked: Address | None = None,
+    ) -> int | None:
+        """Who is to be asked: the first that lives.
+
+        But `asked` if that is one of them: it may own the object by now, given to it by a nearer
+        one that leaves.
+        """
         is_dead = self._owner.borrowing.is_dead
-        return next((at for at, s in enumerate(line) if not is_dead(s.address)), None)
+        first = asked if above is None else above
+        at = next((at for at, s in enumerate(line) if s.address == first), -1)
+        if above is None and at >= 0 and not is_dead(line[at].address):
+            return at
+        rest = range(0 if above is None else at + 1, len(line))
+        return next((at for at in rest if not is_dead(line[at].address)), None)
 
     def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
         at = self._nearest(line)
