@@ -83,6 +83,21 @@ def test_the_head_is_asked_first() -> None:
     assert (found.pod, found.reason) == ("h", "ErrImagePull")
 
 
+def test_a_race_of_the_scheduler_is_told_last() -> None:
+    lost = kubelet.unschedulable("the object has been modified")
+    lost["conditions"][0]["reason"] = "SchedulerError"
+    pods = [
+        pod("head", "h", lost),
+        pod("worker", "w", kubelet.waiting("ErrImagePull", "no such image")),
+    ]
+    found = reasons.cluster_trouble(cluster(), pods)
+    assert found is not None
+    assert (found.pod, found.reason) == ("w", "ErrImagePull")
+    alone = reasons.cluster_trouble(cluster(), pods[:1])
+    assert alone is not None
+    assert alone.reason == "SchedulerError"
+
+
 def test_pods_that_go_and_drivers_do_not_count() -> None:
     pods = [
         pod("worker", "w", kubelet.ended(1), deletionTimestamp="2026-01-01T00:00:00Z"),

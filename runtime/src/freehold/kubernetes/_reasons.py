@@ -32,6 +32,9 @@ WAITING_TROUBLE = frozenset(
 UNDER_WAY = frozenset({"", "Starting", "Restarting", "Ready", "Serving", "AllReady"})
 """Reasons of the operator's conditions that are none for worry."""
 
+SCHEDULER_ERROR = "SchedulerError"
+"""The scheduler lost a race for an object and tries again: any other trouble says more."""
+
 FORGIVEN_S = 10.0
 """So long without trouble, and an earlier one counts no more: reasons of one failure alternate."""
 
@@ -137,10 +140,11 @@ def _is_of_cluster(pod: Manifest) -> bool:
 def cluster_trouble(cluster: Manifest, pods: Sequence[Manifest]) -> Trouble | None:
     """Why a cluster is not ready: the head's pod first, then the workers', then its conditions."""
     mine = [pod for pod in pods if _is_of_cluster(pod)]
-    for pod in sorted(mine, key=lambda p: p["metadata"]["labels"][LABEL_ROLE] != "head"):
-        found = pod_trouble(pod)
-        if found is not None:
-            return found
+    mine.sort(key=lambda pod: pod["metadata"]["labels"][LABEL_ROLE] != "head")
+    found = [trouble for trouble in map(pod_trouble, mine) if trouble is not None]
+    found.sort(key=lambda trouble: trouble.reason == SCHEDULER_ERROR)
+    if found:
+        return found[0]
     if not is_seen(cluster):
         return Trouble(
             "NotSeen",
