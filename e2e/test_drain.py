@@ -96,10 +96,12 @@ from freehold.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 (pod,) = sys.argv[1:]
 freehold.init()
-(first,) = [node["NodeID"] for node in freehold.nodes() if node["NodeName"] == pod]
+names = {node["NodeID"]: node["NodeName"] for node in freehold.nodes()}
+(first,) = [node for node, name in names.items() if name == pod]
 where = NodeAffinitySchedulingStrategy(first, soft=True)
 
-@freehold.remote(num_cpus=0, max_restarts=1, scheduling_strategy=where)
+# With no CPU at all it could go to the driver's own node.
+@freehold.remote(num_cpus=0.5, max_restarts=1, scheduling_strategy=where)
 class Counter:
     def __init__(self):
         self.calls = 0
@@ -121,10 +123,10 @@ answers += freehold.get(list(queue), timeout=60)
 assert [number for number, _, _ in answers] == list(range(number))
 places = list(dict.fromkeys(node for _, node, _ in answers))
 counts = [[count for _, node, count in answers if node == place] for place in places]
-assert places[0] == first and len(places) == 2, places
 for count in counts:
     assert count == list(range(1, len(count) + 1)), counts
-print("result", json.dumps({"calls": [len(count) for count in counts]}))
+    assert len(count) > 10, counts
+print("result", json.dumps({"places": [names[place] for place in places]}))
 """
 
 
@@ -259,5 +261,6 @@ def test_an_actor_on_the_drained_machine_moves(site: Site) -> None:
     here, _ = site.await_ready("away", 2)
     site.submit("calls", CALLS, here)
     with site.drained():
-        there = site.end("calls")["calls"]
-    assert min(there) > 1
+        first, then = site.end("calls")["places"]
+    assert first == here
+    assert then in site.names("home") + site.names("rash")
