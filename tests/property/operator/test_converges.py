@@ -105,6 +105,22 @@ def test_an_autoscaled_cluster_follows_its_queue(
     assert world.ready("a") == 4
 
 
+def test_a_node_that_got_work_before_its_drain_goes_when_it_is_idle_again() -> None:
+    of = autoscaled(group("a", maxReplicas=2), downscaling={"idleTimeoutSeconds": 5})
+    refused = 0
+    for seed in range(20):
+        world = World(of, seed)
+        world.demand = (work(queued=2),)
+        for _ in range(8):
+            world.tick()
+            world.reconcile()
+        world.demand = ()
+        world.settle()
+        refused += world.refused
+        assert world.ready("a") == 0, f"seed {seed}"
+    assert refused, "no seed had a drain that was refused"
+
+
 @settings(max_examples=20)
 @given(**scenes)
 def test_a_suspended_cluster_ends_and_comes_back(

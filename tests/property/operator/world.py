@@ -80,6 +80,7 @@ class World:
         self.counter = 0
         self.look_again: float | None = None
         self.writes = 0
+        self.refused = 0
 
     # The world's own course
 
@@ -103,6 +104,8 @@ class World:
                     pod, is_scheduled=False, unscheduled_since=self.now
                 )
             return
+        if pod.has_ended:
+            return  # for good: its containers are not started again
         if body.ready_at is not None and self.now >= body.ready_at and not pod.is_ready:
             fields: dict[str, Any] = {"phase": "Running", "is_ready": True, "node": "k"}
             body.pod = msgspec.structs.replace(pod, **fields, started=self.now)
@@ -227,6 +230,7 @@ class World:
         if body is None or body.node is None or body.node.state != "ALIVE":
             return
         if action.is_idle and self.random.random() < 0.3:
+            self.refused += 1
             body.busy_until = self.now + 3  # it has got work meanwhile
             body.node = msgspec.structs.replace(body.node, idle_s=0.0)
             return
@@ -252,9 +256,14 @@ class World:
         raise Broken(f"no rest within {steps} s: {[_short(a) for a in actions]}")
 
     def _is_moving(self) -> bool:
-        """Whether something is under way that a plan cannot hasten."""
+        """Whether something is under way that a plan cannot hasten.
+
+        A node that got work just before it was to drain is busy, and the plan waits for the head to
+        say that it is idle again.
+        """
         return any(
             body.gone_at is not None
+            or self.now < body.busy_until
             or (body.node is not None and body.node.state != "ALIVE")
             or (body.pod.is_living and not body.pod.is_ready)
             for body in self.bodies.values()
