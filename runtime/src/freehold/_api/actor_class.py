@@ -174,6 +174,7 @@ class ActorClass(Generic[T]):
                 max_concurrency=options.get("max_concurrency") or concurrency,
                 concurrency_groups=options.get("concurrency_groups") or {},
                 is_async=is_async,
+                detached=options.get("lifetime") == "detached",
                 max_pending_calls=-1 if pending is None else pending,
                 handle_meta=self._handled.encoded,
             ),
