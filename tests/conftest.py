@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -192,6 +193,8 @@ def _belongings() -> Belongings:
 
 def _remove(now: Belongings, before: Belongings) -> None:
     """End and delete what leaked, so that the next test starts clean."""
+    if "freehold" in sys.modules:  # or every test after this one is told that it is initialized
+        sys.modules["freehold"].shutdown()
     for pid, started in now.processes.keys() - before.processes.keys():
         try:
             process = psutil.Process(pid)

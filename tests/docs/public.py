@@ -1,8 +1,8 @@
 """What the documentation promises: every public docstring, every runnable block of the pages.
 
 Public is what `freehold.__all__` names, and the public names of `freehold.util.*`,
-`freehold.testing` and `freehold.shuffle`. A page's block is runnable unless its fence says
-`no-run`.
+`freehold.testing`, `freehold.shuffle` and `freehold.kubernetes`. A page's block is runnable unless
+its fence says `no-run`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLIC_MODULES = ("freehold", "freehold.testing", "freehold.shuffle", "freehold.util")
+PUBLIC_MODULES = (
+    "freehold",
+    "freehold.testing",
+    "freehold.shuffle",
+    "freehold.util",
+    "freehold.kubernetes",
+)
 FENCE = re.compile(r"^```python([^\n`]*)\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 
 

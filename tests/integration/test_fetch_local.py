@@ -22,6 +22,12 @@ def make(value: int = 1) -> Any:
     return np.full(SIZE, value, dtype=np.uint8)
 
 
+@freehold.remote(resources=FAR)
+def make_large() -> Any:
+    """What takes a while to come, however busy this process is."""
+    return np.ones(20 * SIZE, dtype=np.uint8)
+
+
 @freehold.remote(resources=FAR, num_returns=20)
 def make_many() -> Any:
     return [np.full(200_000, index, dtype=np.uint8) for index in range(20)]
@@ -70,7 +76,7 @@ def test_value_of_another_node_is_brought_here(two_nodes: LocalCluster) -> None:
 def test_what_is_ready_elsewhere_does_not_count_before_it_has_come(
     two_nodes: LocalCluster,
 ) -> None:
-    ref = make.remote()
+    ref = make_large.remote()
     freehold.wait([ref], timeout=20, fetch_local=False)
     assert ref.status() == "ready"
     assert freehold.wait([ref], timeout=0) == ([], [ref])  # it was only sent for
@@ -98,7 +104,7 @@ def test_drain_by_ones_gets_each_once(two_nodes: LocalCluster) -> None:
 
 def test_reference_let_go_while_it_is_on_its_way_leaves_nothing() -> None:
     with start_cluster(2, replica_keep_s=0.2):
-        ref = make.remote()
+        ref = make_large.remote()
         freehold.wait([ref], timeout=20, fetch_local=False)
         assert freehold.wait([ref], timeout=0) == ([], [ref])
         del ref

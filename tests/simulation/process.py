@@ -447,7 +447,7 @@ class Execution:
                 self.worker.carry_out()
                 blob = yield ("pull", arg.location)
                 if blob is None:
-                    blob = yield from self._moved(row, arg.location)
+                    blob = yield from self._moved(row, ref._index, arg.location)
                 if blob is None:
                     if self.message.key >= 0:  # a constructor may run on when its actor is released
                         self.worker.world.note_unreadable(self.worker, row, arg.location)
@@ -468,12 +468,12 @@ class Execution:
             self.watch = owner.eager.begin(self.rows, self.source, key, attempt)
         return (yield from steps)
 
-    def _moved(self, row: Row, old: Location) -> Steps:
+    def _moved(self, row: Row, index: int, old: Location) -> Steps:
         """A stored argument that has another place by now: its value, if the owner knows it."""
         if row.info is not None and row.state == READY and row.value == old:
             unresolve(row)
         yield ("wait", [row])
-        now_at = row.output(0) if row.state == READY else None
+        now_at = row.output(index) if row.state == READY else None
         if type(now_at) is not Location or now_at == old:
             return None
         return (yield ("pull", now_at))

@@ -32,7 +32,7 @@ from tests.simulation.program import (
 from tests.simulation.runner import Steps
 
 from freehold._core import messages as m
-from freehold._core.ids import Address, Location, root_task_id
+from freehold._core.ids import ACTOR_HANDLE_INDEX, Address, Location, root_task_id
 from freehold._core.ownership.borrowing import is_supervised_by
 from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.row import FAILED, REGISTERING, Row
@@ -80,6 +80,8 @@ class World:
         """Attempts in which a task's caller let go of an argument before the task's end."""
         self.retried_after_drop = 0
         self.sent: set[tuple[Address, int]] = set()
+        self.sent_again: set[bytes] = set()
+        """Arguments of tasks that were executed again."""
         self.given_again: set[bytes] = set()
         """Arguments of tasks that were executed again though they had ended."""
         self.first_fault_at: float | None = None
@@ -282,10 +284,14 @@ class World:
 
     def note_sent(self, owner: Address, run: m.Run | m.Call) -> None:
         """A task is sent to be executed: under a new key if it had ended (a replay)."""
-        if run.attempt and (owner, run.key) not in self.sent:
+        if run.attempt:
+            ids: set[bytes] = set()
             for refs in (run.nested, *(arg.ref for arg in run.args or ())):
                 packed = refs.packed if refs is not None else b""
-                self.given_again |= {packed[at : at + 20] for at in range(0, len(packed), 22)}
+                ids |= {packed[at : at + 20] for at in range(0, len(packed), 22)}
+            self.sent_again |= ids
+            if (owner, run.key) not in self.sent:
+                self.given_again |= ids
         self.sent.add((owner, run.key))
 
     def note_dropped(self, caller: Address, worker: Address, run: m.Run | m.Call) -> None:
@@ -326,7 +332,7 @@ class World:
             for id_, (row, _) in process.owner.table.by_id.items():
                 if row.info is None or not row.count or row.state == FAILED:
                     continue
-                owner = self.processes.get(row.info.address)
+                owner = self._owner_now(id_, row.info.address)
                 if row.registration == REGISTERING and self._is_moving(process, row):
                     continue
                 if owner is None or not owner.is_alive:
@@ -335,11 +341,22 @@ class World:
                     continue  # asked in a dead owner's stead, it has not answered yet
                 if frozenset((owner.address, process.address)) in self.network.resets:
                     continue
+                if row.first_index == ACTOR_HANDLE_INDEX and id_ in self.sent_again:
+                    continue  # what may be executed again does not keep an actor
                 known = owner.owner.table.by_id.get(id_)
                 if known is None and not self._is_under_way(owner.address, process.address):
                     raise AssertionError(
                         f"{process.address} holds {row!r}, which its owner {owner.address} forgot"
                     )
+
+    def _owner_now(self, id_: bytes, address: Address) -> SimProcess | None:
+        """Who owns an object: who gave it away sends its holders on."""
+        owner = self.processes.get(address)
+        while owner is not None and id_ not in owner.owner.table.by_id:
+            if id_ not in owner.owner.handoff.given:
+                break
+            owner = self.processes.get(owner.owner.handoff.given[id_])
+        return owner
 
     def _is_moving(self, process: SimProcess, row: Row) -> bool:
         """Whether a new owner, or an heir, was asked and has not answered yet."""

@@ -39,6 +39,11 @@ nothing, logs nothing, and every class survives pickling with its message and it
     ├─ RuntimeEnvSetupError, CrossLanguageError, UserCodeException
     ├─ NotInitializedError*, ForkedProcessError*, ClusterDiedError*
     ├─ ClusterUnreachableError*, JoinRefusedError*
+    ├─ KubernetesError*                   the Kubernetes API refused, or is away
+    │  ├─ ClusterNotReadyError*           a FuturesCluster does not come up
+    │  ├─ JobFailedError*                 a FuturesJob failed
+    │  ├─ JobResultError*                 … succeeded, but its value cannot be had
+    │  └─ KubernetesTimeoutError*         your timeout, the job goes on
     ├─ HeadStateError*                    what a head keeps of its cluster is not usable
     ├─ SettingsError*, NotSupportedYetError*
     └─ FreeholdSystemError                Freehold itself failed
@@ -68,6 +73,13 @@ from freehold._errors.actors import (
 )
 from freehold._errors.base import (
     FreeholdError,
+)
+from freehold._errors.kubernetes import (
+    ClusterNotReadyError,
+    JobFailedError,
+    JobResultError,
+    KubernetesError,
+    KubernetesTimeoutError,
 )
 from freehold._errors.objects import (
     CrossLanguageError,
@@ -131,6 +143,7 @@ __all__ = [
     "AsyncioActorExit",
     "AuthenticationError",
     "ClusterDiedError",
+    "ClusterNotReadyError",
     "ClusterUnreachableError",
     "CrossLanguageError",
     "DeserializationError",
@@ -140,7 +153,11 @@ __all__ = [
     "GetTimeoutError",
     "HeadStateError",
     "InvariantError",
+    "JobFailedError",
+    "JobResultError",
     "JoinRefusedError",
+    "KubernetesError",
+    "KubernetesTimeoutError",
     "LocalNodeDiedError",
     "LocalRayletDiedError",
     "NodeDiedError",

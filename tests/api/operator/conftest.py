@@ -1,4 +1,5 @@
-"""An operator under a supervisor, a kubelet and a scripted head, in the test's own namespace."""
+"""An operator under a supervisor, a kubelet and a scripted head, in the test's own namespace; and
+what tests of the Python client need."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from tests.api.client import Client
 from tests.api.operator.scene import Scene
 from tests.api.server import ApiServer
 from tests.api.support.kubelet import NODE
+from tests.api.support.pod_logs import PodLogs
 from tests.api.support.supervisor import Zygote
 
 
@@ -54,3 +56,25 @@ def scene(
             return stack.enter_context(made)
 
         yield make
+
+
+@pytest.fixture
+def logs(api_server: ApiServer, api: Client) -> Iterator[PodLogs]:
+    """The kubelet's logs."""
+    with PodLogs(api_server.certificates) as served:
+        served.serve_as(api, NODE)
+        yield served
+
+
+@pytest.fixture
+def where(api_server: ApiServer, namespace: str) -> dict[str, Any]:
+    """How the client reaches the test's namespace."""
+    return {"kubeconfig": str(api_server.kubeconfig), "namespace": namespace}
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A program."""
+    path = tmp_path / "train.py"
+    path.write_text("print('trained')\n")
+    return path

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from tests.integration.cluster.kit import Machines
 
+import freehold
+from freehold._processes.driver import function_job
+from freehold.kubernetes import _program
 from freehold.testing import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -161,3 +164,30 @@ def test_a_working_directory_reaches_machines_that_do_not_have_it(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("('of the job', 'some data', 'blue')") == 2
+
+
+@freehold.remote
+def power(base: int, exponent: int) -> int:
+    return int(base**exponent)
+
+
+def powers(base: int, count: int) -> dict[str, Any]:
+    """What a user would submit: no init, and a remote function of its own module."""
+    values = freehold.get([power.remote(base, exponent) for exponent in range(count)])
+    return {"values": values, "job": freehold.get_runtime_context().get_job_id()}
+
+
+def test_a_function_is_attached_to_the_jobs_cluster(machines: Machines, tmp_path: Path) -> None:
+    machines.start_head()
+    packed = _program.of(powers, [3, 4], []).files[_program.FUNCTION_FILE]
+    (tmp_path / "function.pickle").write_bytes(packed)
+    (tmp_path / "message").touch()
+    paths = [str(tmp_path / name) for name in ("function.pickle", "message")]
+    code = (
+        "import sys, pathlib; from freehold._processes.driver import function_job as f; "
+        f"sys.exit(f.main([{paths[0]!r}], pathlib.Path({paths[1]!r})))"
+    )
+    done = run(machines, "function", 1, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    value = function_job.decoded((tmp_path / "message").read_text())
+    assert value == {"values": [1, 3, 9, 27], "job": "function"}

@@ -381,6 +381,17 @@ def test_actors_end_with_their_owner_unless_detached() -> None:
     assert world.directory.snapshot().alive == 1
 
 
+def test_an_heir_is_told_of_the_actors_it_answers_for() -> None:
+    """It may have been given none of them: the owner was killed as it left."""
+    world = World()
+    world.alive(max_restarts=-1)
+    effects = world.tell(ProcessGone(DRIVER, ExitCause(None, 9), heir=WATCHER))
+    assert states(effects) == [(WATCHER, "alive")]
+    assert last_state(effects).info.owner.address == WATCHER
+    world.ask(WATCHER, ReleaseActor(A))
+    assert world.directory.snapshot().alive == 0
+
+
 def test_a_process_that_is_gone_is_told_nothing() -> None:
     world = World()
     world.alive()

@@ -38,9 +38,15 @@ def tell(owner: Owner, handle: ObjectRef[Any], state: str, **more: Any) -> None:
     owner.actors.on_state(info, 0.0)
 
 
-def call(owner: Owner, handle: ObjectRef[Any], given: Given | None = None, retries: int = 0) -> Any:
+def call(
+    owner: Owner,
+    handle: ObjectRef[Any],
+    given: Given | None = None,
+    retries: int = 0,
+    caller: bytes = ROOT,
+) -> Any:
     options = TaskOptions(max_retries=retries, retry_exceptions=retries > 0)
-    place = (ROOT, 2_000 + owner.table._next_key)
+    place = (caller, 2_000 + owner.table._next_key)
     row = owner.actors.call(handle._row, "method", options, place, given or Given(b"x"), 0.0)
     return make_reference(row)
 
@@ -61,6 +67,19 @@ def test_a_call_waits_behind_one_whose_argument_is_missing(owner: Owner) -> None
     first = call(owner, handle, Given(b"x", [(0, missing)]))
     second = call(owner, handle)
     assert not said(owner, m.Call)
+    owner.wake(owner.table.complete(missing._row, b"value") or [], 0.0)
+    assert [x.key for x in said(owner, m.Call)] == [first._row.key, second._row.key]
+
+
+def test_a_call_of_another_task_does_not_wait_behind_it(owner: Owner) -> None:
+    """That task may make the argument, in this very process: each would wait for the other."""
+    handle = create(owner)
+    tell(owner, handle, "alive")
+    missing = submit(owner)[0]
+    first = call(owner, handle, Given(b"x", [(0, missing)]))
+    second = call(owner, handle)
+    other = call(owner, handle, caller=missing._row.task_id())
+    assert [x.key for x in said(owner, m.Call)] == [other._row.key]
     owner.wake(owner.table.complete(missing._row, b"value") or [], 0.0)
     assert [x.key for x in said(owner, m.Call)] == [first._row.key, second._row.key]
 
@@ -182,3 +201,15 @@ def test_the_control_service_is_asked_about_an_actor_that_cannot_be_reached(owne
     owner.on_disconnected(WORKER, 0.0)
     owner.on_deadline(LEASE_S)
     assert [x.actor for x in said(owner, m.WatchActor)] == [handle.task_id()]
+
+
+def test_an_actor_that_is_not_ours_though_it_is_said_to_be_ends(owner: Owner) -> None:
+    """Its owner was killed as it left, and had named us to answer for it."""
+    actor = bytes(16)
+    for whose in (WORKER, DRIVER):
+        mine = m.OwnerInfo(whose)
+        owner.actors.on_state(m.ActorInfo(actor, mine, m.ActorOptions(), "alive", WORKER), 0.0)
+    assert said(owner, m.ReleaseActor) == [m.ReleaseActor(actor)]
+    handle = create(owner)
+    tell(owner, handle, "alive")
+    assert said(owner, m.ReleaseActor) == []

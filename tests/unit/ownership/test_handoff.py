@@ -237,6 +237,21 @@ def test_an_error_is_handed_over_as_a_value_is() -> None:
     assert (row_of(held).state, row_of(held).value) == (FAILED, b"error")
 
 
+def test_the_error_of_a_task_with_several_outputs_is_known_by_each_of_them() -> None:
+    old, new, other = make_owner(WORKER), make_owner(DRIVER), make_owner(OTHER)
+    refs = submit(old, num_returns=3, max_retries=0)
+    grant(old, THIRD)
+    old.on_failed(THIRD, m.Failed(0, 0, 5, "user", b"error"), 0.0)
+    held = lend(old, other, refs[1], refs[2])
+    refs.clear()
+    old.handoff.hand_over(DRIVER)
+    exchange(old, new, other)
+    for ref in held:
+        other.await_row(row_of(ref), object(), 0.0)
+    exchange(old, new, other)
+    assert [row_of(ref).value for ref in held] == [b"error", b"error"]
+
+
 def test_pending_rows_are_waited_for() -> None:
     old, new, other = make_owner(WORKER), make_owner(DRIVER), make_owner(OTHER)
     (ref,) = submit(old)
@@ -273,6 +288,7 @@ def test_who_asks_a_former_owner_is_sent_on() -> None:
     exchange(old, new, third)
     assert counted  # not before the new owner has counted it
     assert row_of(late).info == m.OwnerInfo(DRIVER)
+    assert row_of(late).state == PENDING
     del held
 
 
@@ -366,6 +382,37 @@ def test_a_supervisor_keeps_the_spec_for_the_new_owner() -> None:
     exchange(keeper, driver)
     assert not driver.supervision.records, "the spec is kept though nobody has what it made"
     assert keeper.table.rows == 0
+
+
+def test_who_gave_it_to_one_that_died_sends_a_borrower_further_up() -> None:
+    """Asked as a supervisor of what it has given away, it neither has it nor can make it."""
+    middle, third = make_owner(WORKER), make_owner(THIRD)
+    id_ = put(make_owner(OTHER)).binary()
+    middle.handoff.given[id_] = FAR
+    middle.on_process_died(FAR, CRASH, 0.0)
+    line = (m.Supervisor(WORKER, ROOT, 3), m.Supervisor(DRIVER, ROOT, 4))
+    refs = m.Refs([m.OwnerInfo(FAR, line)], id_ + bytes(2))
+    third.on_process_died(FAR, CRASH, 0.0)
+    (held,) = third.borrowing.meet(refs, OTHER, is_covered=True)
+    (asked,) = said(third, m.Orphaned, WORKER)
+    deliver(THIRD, middle, asked)
+    (moved,) = said(middle, m.OwnerMoved)
+    deliver(WORKER, third, moved)
+    (asked,) = said(third, m.Orphaned, DRIVER)
+    assert (asked.supervisors, asked.at) == (line, 1)  # the whole line: it leads down again
+    assert row_of(held).info == m.OwnerInfo(DRIVER, line)
+
+
+def test_a_supervisor_that_was_given_it_is_asked_before_nearer_ones() -> None:
+    """Else what nobody lost would be made again."""
+    third = make_owner(THIRD)
+    id_ = put(make_owner(OTHER)).binary()
+    line = (m.Supervisor(WORKER, ROOT, 3), m.Supervisor(DRIVER, ROOT, 4))
+    refs = m.Refs([m.OwnerInfo(DRIVER, line)], id_ + bytes(2))
+    (held,) = third.borrowing.meet(refs, OTHER, is_covered=True)
+    (asked,) = said(third, m.Orphaned)
+    assert (asked.ids, asked.at) == (held.binary(), 1)
+    assert row_of(held).info == m.OwnerInfo(DRIVER, line)
 
 
 def test_an_actors_handle_goes_with_word_to_the_control_service() -> None:

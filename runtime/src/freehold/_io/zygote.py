@@ -78,6 +78,7 @@ class Zygote:
         self._children: dict[int, _Child] = {}
         self._config = Configure([], [], "", "")
         self._poll: select.epoll
+        self._is_over = False
         self._is_dismissed = False
 
     def run(self) -> tuple[WorkerStart, dict[str, str]] | None:
@@ -98,7 +99,7 @@ class Zygote:
         gc.freeze()
         self._send(Ready(os.getpid(), (time.perf_counter() - started) * 1e3))
         self._poll.register(self._control.fileno(), select.EPOLLIN)
-        while not self._is_dismissed:
+        while not self._is_over:
             for fd, _events in self._poll.poll():
                 if fd == self._control.fileno():
                     work = self._serve()
@@ -112,7 +113,8 @@ class Zygote:
     def _serve(self) -> tuple[WorkerStart, dict[str, str]] | None:
         message, fds = self._receive()
         if message is None or isinstance(message, Dismiss):
-            self._is_dismissed = True
+            self._is_over = True
+            self._is_dismissed = message is not None
         elif isinstance(message, Fork):
             if len(fds) != FORK_FDS:
                 self._send(ForkFailed(message.worker.start, f"{len(fds)} descriptors came along"))

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+
+def _pairs(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    """NAME=VALUE words as a dict."""
+    found = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{word!r} is not NAME=VALUE")
+        found[name] = value
+    return found
 
 
 @click.group(short_help="Run a program as a job of a cluster, and see what became of jobs.")
@@ -11,6 +26,7 @@ def command() -> None:
 
     \b
         freehold job run --address HOST:7400 -- python train.py
+        freehold job submit --kubernetes --workers 2 -- python train.py
         freehold job list
     """
 
@@ -38,6 +54,66 @@ def run(address: str | None, name: str | None, attempt: int, program: tuple[str,
     from freehold.cli import _job_run
 
     return _job_run.run(address, name, attempt, list(program))
+
+
+@command.command(short_help="Run a program on Kubernetes, and follow it.")
+@click.option(
+    "--kubernetes",
+    "is_kubernetes",
+    is_flag=True,
+    help="Submit to Kubernetes, as a FuturesJob: there is no other place yet.",
+)
+@click.option("-n", "--namespace", help="Where.  [default: the context's]")
+@click.option("--context", help="Of the kubeconfig.  [default: the current one]")
+@click.option("--kubeconfig", type=click.Path(exists=True, dir_okay=False), help="[KUBECONFIG]")
+@click.option("--name", help="The job's name.  [default: after the program]")
+@click.option("--cluster", help="Run on this FuturesCluster.  [default: one of the job's own]")
+@click.option("--image", help="Of a cluster of its own.  [default: the operator's]")
+@click.option("--workers", type=click.IntRange(0), help="Of a cluster of its own.  [default: 1]")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="One more file for the folder that the program starts in.",
+)
+@click.option("--env", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="A variable.")
+@click.option("--no-wait", is_flag=True, help="Return once it is submitted.")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait; the job goes on.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="For people, or for programs: a line of JSON on stdout, the log on stderr.",
+)
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def submit(program: tuple[str, ...], is_kubernetes: bool, **options: Any) -> int:
+    """Run PROGRAM on Kubernetes: `freehold.init()` in it is attached to the cluster.
+
+    Its script (the first word that is a .py file here) and what --file names are sent along, 1 MiB
+    at the most. What it and its tasks write is shown here while it runs. ^C ends only the showing:
+    the job goes on. Needs the operator (helm install) and `pip install kubernetes`.
+
+    Exit codes: the program's; 1 if it failed without one, if --timeout passed, or if the cluster
+    cannot be reached; 2 for wrong usage; 130 after ^C.
+
+    \b
+    On a cluster of its own, which goes with the job:
+        freehold job submit --kubernetes --workers 4 -- python train.py --epochs 3
+    On one that is there (kubectl get fc):
+        freehold job submit --kubernetes --cluster small -- python train.py
+    In a script:
+        freehold job submit --kubernetes --no-wait --format json -- python train.py
+    """
+    if not is_kubernetes:
+        raise click.UsageError(
+            "say --kubernetes: jobs are submitted there alone (`freehold job run` runs a program "
+            "on this machine, attached to a cluster)"
+        )
+    from freehold.cli import _job_submit
+
+    return _job_submit.run(list(program), options)
 
 
 @command.command("list", short_help="What runs, and what has ended lately.")

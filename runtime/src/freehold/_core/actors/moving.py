@@ -14,7 +14,14 @@ from freehold._core.actors import events as ev
 from freehold._core.actors.events import ActorEffect
 from freehold._core.actors.rows import ALIVE, MOVING, Row, unlink
 from freehold._core.ids import Address
-from freehold._core.messages import ActorAdopted, ActorLeft, ExitCause, NodeInfo, OwnerInfo
+from freehold._core.messages import (
+    ActorAdopted,
+    ActorLeft,
+    ActorState,
+    ExitCause,
+    NodeInfo,
+    OwnerInfo,
+)
 
 
 class Moving:
@@ -86,9 +93,13 @@ class Moving:
         self._own(row, message.owner)
 
     def bequeath(self, source: Address, heir: Address) -> None:
-        """Who owned actors is gone, and another answers for all that it owned."""
+        """Who owned actors is gone, and another answers for all that it owned.
+
+        It is told, since it may have been given less than that: then it lets them end.
+        """
         for actor in list(self.owned.get(source, ())):
             self._own(self.rows[actor], heir)
+            self.tell(heir, ActorState(self.rows[actor].info()))
 
     def _own(self, row: Row, owner: Address) -> None:
         actor = row.spec.actor
@@ -109,6 +120,10 @@ class Moving:
 
     def restart_row(self, row: Row, reason: str, cause: ExitCause | None = None) -> None:
         """The actor's process is gone though nobody wanted that for good."""
+        raise NotImplementedError
+
+    def tell(self, address: Address, message: ActorState) -> None:
+        """Send a change of state to a process."""
         raise NotImplementedError
 
     def _tell_all(self, row: Row) -> None:

@@ -54,11 +54,12 @@ class TakenOver(Message, tag=161):
 class OwnerMoved(Message, tag=162):
     """From a former owner: `owner` is to be asked for these objects (packed ids) from now on.
 
-    The receiver registers there, and only then says `Return` here. Idempotent.
+    The receiver registers there, and only then says `Return` here. Idempotent. Without `owner` that
+    one has ended, too: who asked the sender as its supervisor is to ask the next one up.
     """
 
     ids: bytes
-    owner: Address
+    owner: Address | None
 
 
 class HeirNamed(Message, tag=163):

@@ -1,9 +1,10 @@
 """Calls to actors: the caller's side, one `ActorLink` an actor this process has called.
 
 Calls leave in the order they were made, each once its arguments are known, so a later call waits
-behind an earlier one whose argument is still being computed (ordered per caller, as a plain object
-would be). While the actor starts or restarts they queue; when it dies they fail with what killed
-it.
+behind an earlier one whose argument is still being computed: ordered per calling task, as a plain
+object would be. A call of another task that this process executes does not wait: it may be what the
+earlier one's argument is made of. While the actor starts or restarts calls queue; when it dies they
+fail with what killed it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class ActorLink:
     """What a caller knows of one actor."""
 
     __slots__ = (
-        "address", "calls", "handle", "has_stopped", "inflight", "info", "is_infeasible",
-        "is_released", "is_watched", "least_restart", "max_pending_calls", "restarts", "state",
-        "waiters",
+        "address", "calls", "handle", "has_callers", "has_stopped", "inflight", "info",
+        "is_infeasible", "is_released", "is_watched", "least_restart", "max_pending_calls",
+        "restarts", "state", "waiters",
     )  # fmt: skip
 
     def __init__(self, handle: Row) -> None:
@@ -36,6 +37,8 @@ class ActorLink:
         self.address: Address | None = None
         self.info: ActorInfo | None = None
         self.calls: deque[Task] = deque()
+        self.has_callers = False
+        """Calls of several tasks may be in line."""
         self.inflight: dict[int, Task] = {}
         self.restarts = -1
         self.least_restart = -1
@@ -58,14 +61,39 @@ class ActorLink:
         """Calls that have not ended."""
         return len(self.calls) + len(self.inflight)
 
-    def next_ready(self) -> Task | None:
-        """The next call if it can be sent now; one that waits for an argument holds up the rest."""
+    def append(self, task: Task) -> None:
+        """A new call."""
         calls = self.calls
-        if self.state != ALIVE or not calls or calls[0].missing > 0:
+        if not calls:
+            self.has_callers = False
+        elif calls[-1].message.parent != task.message.parent:
+            self.has_callers = True
+        calls.append(task)
+
+    def next_ready(self) -> Task | None:
+        """The next call if one can be sent now."""
+        calls = self.calls
+        if self.state != ALIVE or not calls:
             return None
-        task = calls.popleft()
+        if calls[0].missing > 0:
+            task = self._pass_waiting() if self.has_callers else None
+            if task is None:
+                return None
+        else:
+            task = calls.popleft()
         self.inflight[task.row.key] = task
         return task
+
+    def _pass_waiting(self) -> Task | None:
+        """Take out the first call that no earlier one of the same task holds up."""
+        waiting = set()
+        for at, task in enumerate(self.calls):
+            if task.missing > 0:
+                waiting.add(task.message.parent)
+            elif task.message.parent not in waiting:
+                del self.calls[at]
+                return task
+        return None
 
     def change(self, info: ActorInfo) -> list[Task]:
         """The actor's state changed; returns the calls that were lost in flight, oldest first."""
@@ -85,4 +113,5 @@ class ActorLink:
 
     def requeue(self, tasks: list[Task]) -> None:
         """Calls that will be tried again, before all others."""
+        self.has_callers = True  # who knows
         self.calls.extendleft(reversed(tasks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from freehold._core.ids import Address
+from freehold._core.ids import ACTOR_HANDLE_INDEX, Address, object_id
 from freehold._core.limits import LEASE_S
 from freehold._core.messages import (
     ActorInfo,
@@ -204,7 +204,7 @@ class ActorCalls:
         if link.state == DEAD:
             self._fail_lost(link, [task], now)
         else:
-            link.calls.append(task)
+            link.append(task)
             self.push_ready(link)
         return row
 
@@ -287,6 +287,8 @@ class ActorCalls:
         link = self.links.get(info.actor)
         if link is None and info.state == MOVING and info.address is not None:
             self._owner.outbox.send(info.address, CallsStopped(info.actor))
+        if link is None and info.state != DEAD:
+            self._disown(info)
         if link is None or link.state == DEAD:
             return
         if info.state != DEAD and info.restarts < link.least_restart:
@@ -309,6 +311,16 @@ class ActorCalls:
         if link.state == MOVING:
             self._stop_at = now
             self._stop_calls(now)
+
+    def _disown(self, info: ActorInfo) -> None:
+        """End an actor that is said to be ours, and is not: its owner died as it left."""
+        owner = self._owner
+        handle = object_id(info.actor, ACTOR_HANDLE_INDEX)
+        if info.owner.address == owner.address and not info.options.detached:
+            known = owner.table.by_id.get(handle)
+            is_ours = known is not None and known[0].info is None
+            if not is_ours and handle not in owner.handoff.given:
+                owner.outbox.ask_node(ReleaseActor(info.actor))
 
     def _stop_calls(self, now: float) -> None:
         """Tell moving actors that have answered all we sent; look again at the others soon.

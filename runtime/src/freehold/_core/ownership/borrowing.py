@@ -336,7 +336,8 @@ class Borrowing:
                     and not self.is_elsewhere(known[0], source)
                 ):
                     self._gone(known[0])
-                self._registered(id_, source)
+                if id_ not in asked:  # or it is asked again, as a supervisor of its former owner's
+                    self._registered(id_, source)
         if not asked:
             self._asked.pop(source, None)
 

@@ -325,17 +325,21 @@ class Handoff:
 
     def send_on(self, borrower: Address, ids: bytes) -> None:
         """Tell somebody who holds, or asks for, these objects who owns those that we gave away."""
-        by_owner: dict[Address, bytearray] = {}
+        owner = self._owner
+        by_owner: dict[Address | None, bytearray] = {}
         for id_ in split_ids(ids):
-            known = self._owner.table.by_id.get(id_)
-            target = self.given.get(id_)
+            known = owner.table.by_id.get(id_)
             if known is not None and known[0].info is not None:
-                target = known[0].info.address if known[0] in self.moved else None
-            if target is not None:
-                by_owner.setdefault(target, bytearray()).extend(id_)
-        for target, moved in by_owner.items():
-            if target not in (borrower, self._owner.address):  # or it came back to us, to be made
-                self._owner.outbox.send(borrower, OwnerMoved(bytes(moved), target), True)
+                if known[0] in self.moved:
+                    by_owner.setdefault(known[0].info.address, bytearray()).extend(id_)
+            elif id_ in self.given:
+                target = self.given[id_]
+                is_over = known is None and owner.borrowing.is_dead(target)
+                heir = owner.heirs.of(target) if is_over else target
+                by_owner.setdefault(heir, bytearray()).extend(id_)
+        for to, moved in by_owner.items():
+            if to not in (borrower, owner.address):  # or it came back to us, to be made
+                owner.outbox.send(borrower, OwnerMoved(bytes(moved), to), True)
 
     def _send_on(self) -> None:
         """What was handed over with a result, and others got since, by way of us."""

@@ -60,9 +60,19 @@ class Heirs:
             owner.borrowing.asked_in_vain(source, id_)
         if not rows or message.owner == owner.address:
             return
+        if message.owner is None:
+            self._ask_above(list(rows), source)
+            return
         counts = b"".join(row.object_id(0) * row.borrow_count for row in rows)
         self._borrow(list(rows), message.owner, counts, source)
         self.rename_pending()
+
+    def _ask_above(self, rows: list[Row], source: Address) -> None:
+        """A supervisor gave these away, to one that has ended: the next one up may have them."""
+        owner = self._owner
+        why = "it had given what it owned to one that ended"
+        for row in owner.supervision.rescue(rows, why, above=source):
+            owner.borrowing.fail_orphan(row, why)
 
     def turn_to(self, rows: list[Row], heir: Address) -> None:
         """The owner of these has ended: borrow them from its heir."""

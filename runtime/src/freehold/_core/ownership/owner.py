@@ -50,7 +50,8 @@ from freehold._core.ownership.reference import ObjectRef
 from freehold._core.ownership.resolving import Resolving
 from freehold._core.ownership.row import LOST, PENDING, Packed, Row, Task
 from freehold._core.ownership.specs import Specs
-from freehold._core.ownership.supervision import Supervised, Supervision
+from freehold._core.ownership.supervised import Supervised
+from freehold._core.ownership.supervision import Supervision
 from freehold._core.ownership.table import OwnershipTable
 from freehold._core.ownership.takeover import Kept, Takeover
 from freehold.errors import TaskCancelledError

@@ -8,7 +8,7 @@ from freehold._core.ids import Address, Location
 from freehold._core.messages import Arg, Resolve, Resolved
 from freehold._core.ownership.borrowing import gone_error
 from freehold._core.ownership.reference import ObjectRef
-from freehold._core.ownership.row import FAILED, PENDING, READY, Row
+from freehold._core.ownership.row import FAILED, PENDING, READY, REGISTERING, Row
 
 if TYPE_CHECKING:
     from freehold._core.ownership.owner import Owner
@@ -94,6 +94,9 @@ class Resolving:
             owner.fail(row, message.blob, now)
         elif row.info is None or row.info.address != source:
             pass  # asked before its word of who owns the object now had come
+        elif row.registration == REGISTERING:
+            # Maybe asked before it was told why we ask it; what it says to that comes first.
+            owner.borrowing.need(row)
         elif not owner.heirs.on_gone(row, source):
             owner.fail(row, gone_error(row), now)
 

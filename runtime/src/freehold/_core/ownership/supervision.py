@@ -40,47 +40,13 @@ from freehold._core.ownership.row import (
     Task,
     unresolve,
 )
+from freehold._core.ownership.supervised import Supervised
 from freehold._core.ownership.takeover import Kept
 from freehold.errors import OwnerDiedError
 
 if TYPE_CHECKING:
     from freehold._core.messages import DoneWith
     from freehold._core.ownership.owner import Owner
-
-
-class Supervised:
-    """A task of ours that can be executed again for what it made.
-
-    It is kept while `rows` are in scope, `owning` workers own something of it, or in `graces`.
-    """
-
-    __slots__ = (
-        "graces", "has_spec", "id", "info", "is_watched", "owning", "reason", "replay",
-        "rows", "task",
-    )  # fmt: skip
-
-    def __init__(self, task: Task, info: OwnerInfo) -> None:
-        self.id = task.row.task_id()
-        self.task = task
-        self.info = info
-        self.rows: dict[Row, tuple[Supervisor, ...] | None] = {}
-        """What it made, as far as it is owned here or being made again, with what leads from the
-        object up to this task; nothing if it made it itself."""
-        self.owning = 0
-        self.graces = 0
-        self.has_spec = False
-        """Whether it counts in its row's lineage."""
-        self.replay: Task | None = None
-        self.is_watched = False
-        """Whether it hears of the end of the execution under way."""
-        self.reason = ""
-
-    def info_of(self, row: Row) -> OwnerInfo:
-        """What others are told of whom to ask about `row`, of which we are the owner."""
-        below = self.rows.get(row)
-        if below and self.info.supervisors:
-            return OwnerInfo(self.info.address, (*below, *self.info.supervisors))
-        return self.info
 
 
 class Supervision:
@@ -236,8 +202,11 @@ class Supervision:
 
     # ---- objects without an owner ----------------------------------------------------------------
 
-    def rescue(self, rows: list[Row], cause: str) -> list[Row]:
-        """Turn to the supervisors of a dead owner's objects; returns those that have none."""
+    def rescue(self, rows: list[Row], cause: str, above: Address | None = None) -> list[Row]:
+        """Turn to the supervisors of a dead owner's objects; returns those that have none.
+
+        `above`: one of them that was asked and has nothing any more, nor have those below it.
+        """
         owner = self._owner
         groups: dict[tuple[tuple[Supervisor, ...], int], list[Row]] = {}
         inherited: dict[Address, list[Row]] = {}
@@ -252,7 +221,7 @@ class Supervision:
                 inherited.setdefault(heir, []).append(row)
                 continue
             line = row.info.supervisors
-            at = self._nearest(line)
+            at = self._nearest(line, above, row.info.address)
             if at is None:
                 lost.append(row)
             else:
@@ -277,9 +246,24 @@ class Supervision:
         at = self._nearest(line)
         return None if at is None else line[at]
 
-    def _nearest(self, line: tuple[Supervisor, ...]) -> int | None:
+    def _nearest(
+        self,
+        line: tuple[Supervisor, ...],
+        above: Address | None = None,
+        asked: Address | None = None,
+    ) -> int | None:
+        """Who is to be asked: the first that lives.
+
+        But `asked` if that is one of them: it may own the object by now, given to it by a nearer
+        one that leaves.
+        """
         is_dead = self._owner.borrowing.is_dead
-        return next((at for at, s in enumerate(line) if not is_dead(s.address)), None)
+        first = asked if above is None else above
+        at = next((at for at, s in enumerate(line) if s.address == first), -1)
+        if above is None and at >= 0 and not is_dead(line[at].address):
+            return at
+        rest = range(0 if above is None else at + 1, len(line))
+        return next((at for at in rest if not is_dead(line[at].address)), None)
 
     def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
         at = self._nearest(line)

@@ -459,8 +459,9 @@ class OwnershipTable:
         row.state = FAILED
         row.value = error
         row.nested = None
-        task, row.task = row.task, None
+        task = row.task if row.info is None else None  # one we gave away may be supervised still
         if task is not None:
+            row.task = None
             if was_pending:
                 self.pending_bytes -= len(task.message.payload)
                 self._release_arguments(task)

@@ -86,7 +86,7 @@ class Takeover:
             if known is not None and known[0] in owner.handoff.moved:
                 owner.table.borrow(handed.id, source)  # ours once, and given on since
                 continue
-            is_group = handed.packed is not None or len(handed.outputs) > 1
+            is_group = handed.packed is not None or len(handed.outputs) > 1 or handed.live != [0]
             take = self._take_group if is_group else self._take
             row = take(source, handed, met, now)
             kept = self._supervise(row, handed.supervisors) if row.info is None else None
@@ -175,13 +175,13 @@ class Takeover:
             for id_ in ids.values():
                 table.borrow(id_, source)
             return group
-        count = len(handed.ends) // _END_BYTES or len(handed.outputs)
+        count = len(handed.ends) // _END_BYTES or len(handed.outputs) or max(handed.live) + 1
         group = table.new_group(handed.id, count)
         group.is_dynamic = handed.dynamic
         nested = {}
         for index, id_ in ids.items():
             refs = (handed.packed_nested or {}).get(index)
-            if handed.packed is None:
+            if handed.outputs:
                 refs = handed.outputs[index].nested
             if refs is not None:
                 inside = owner.borrowing.meet(refs, source, is_covered=False)
