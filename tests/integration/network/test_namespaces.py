@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -51,11 +52,28 @@ PRELUDE = """
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[NamespaceCluster]:
-    """Three nodes of one CPU, for the module's tests: each leaves the network as it was."""
+def machines() -> Iterator[NamespaceCluster]:
+    """Three nodes of two CPUs, for the module's tests."""
     resources: list[dict[str, float]] = [{}, {"one": 10}, {"two": 10}]
     with NamespaceCluster(nodes=3, num_cpus=2, resources=resources) as running:
         yield running
+
+
+@pytest.fixture
+def cluster(machines: NamespaceCluster) -> Iterator[NamespaceCluster]:
+    """The same, all up, with a network that is whole and quick when the test ends."""
+    yield machines
+    machines.heal()
+    for node in (1, 2):
+        machines.delay(node, 0)
+        machines.lose(node, 0)
+        machines.limit(node, 0)
+
+    def are_up() -> bool:
+        states = machines.states()
+        return all(states.get(machines.node_id(node)) == "alive" for node in machines.nodes)
+
+    eventually(are_up, timeout_s=30, interval_s=0.2)
 
 
 class Driver:
@@ -133,7 +151,6 @@ def test_large_objects_go_from_node_to_node(cluster: NamespaceCluster, tmp_path:
     cluster.limit(2, 100)
     driver = Driver(cluster, tmp_path, LARGE, "8")
     told = driver.told(60)
-    cluster.limit(2, 0)
     driver.ended()
     saw_the_same(cluster, told, 8)
     assert told["took_s"] > 1.0
@@ -178,16 +195,15 @@ def test_a_slow_network_that_loses_packets_changes_no_value(
     driver = Driver(cluster, tmp_path / "large", LARGE, "4")
     large = driver.told(60)
     driver.ended()
-    for node in (1, 2):
-        cluster.delay(node, 0)
-        cluster.lose(node, 0)
     running = [sum(range(i + 1)) for i in range(40)]
     assert small == [2 * sum(range(40)), running]
     saw_the_same(cluster, large, 4)
 
 
-CUTS = [pytest.param(0, 6.0, id="from-the-head"), pytest.param(None, 9.0, id="from-all")]
-"""A node whose peers hear the head stops after 10 s; one that hears nobody is dead after 15 s."""
+CUTS = [pytest.param(0, 5.0, id="from-the-head"), pytest.param(None, 6.0, id="from-all")]
+"""From whom, and for how many seconds at least. It is enough for connections to be given up, and
+leaves time to make them again: a node that has not heard of the head for 10 s, counted from its
+last heartbeat, stops as soon as a peer says that the head is there."""
 
 
 @pytest.mark.parametrize(("from_", "at_least_s"), CUTS)
@@ -320,7 +336,7 @@ def test_a_node_that_is_away_too_long_is_replaced_and_comes_back_as_another(
     eventually(lambda: cluster.node_id(2) not in ("", old), timeout_s=30)
     new = cluster.node_id(2)
     expected = {**dict.fromkeys([*others, new], "alive"), old: "dead"}
-    eventually(lambda: cluster.states() == expected, timeout_s=20, interval_s=0.3)
+    eventually(lambda: expected.items() <= cluster.states().items(), timeout_s=20, interval_s=0.3)
     driver.tell("it is back")
     assert driver.told(60) == [new, 7]
     driver.ended()
@@ -381,6 +397,35 @@ def test_nothing_is_left_after_an_exception() -> None:
     assert set(session.iterdir()) == folders
     with pytest.raises(RuntimeError, match="has been shut down"):
         cluster.partition(1)
+
+
+def test_nothing_is_left_after_ctrl_c() -> None:
+    """The terminal sends SIGINT to all of the foreground's processes."""
+    source = """
+        import os, sys
+        from freehold.testing import NamespaceCluster
+        with NamespaceCluster(nodes=2) as cluster:
+            cluster.lose(1, 1)
+            print([os.fstat(node.fd).st_ino for node in cluster.network.nodes], flush=True)
+            cluster.run(1, ["sleep", "1000"])
+    """
+    session = Path(os.environ["FREEHOLD_DIR"])
+    folders = set(session.iterdir())
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        made = set(json.loads(program.stdout.readline()))
+        assert made <= namespaces()
+        os.killpg(program.pid, signal.SIGINT)
+        _, said = program.communicate(timeout=30)
+    assert said.splitlines()[-1] == "KeyboardInterrupt", said
+    assert not made & namespaces()
+    assert set(session.iterdir()) == folders
 
 
 def test_nothing_is_left_of_a_cluster_that_did_not_start() -> None:
