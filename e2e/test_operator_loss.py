@@ -1,4 +1,4 @@
-"""The operator is killed while it makes a cluster: its successor goes on, nothing is twice."""
+"""The operator is killed while it makes a cluster or shrinks it: its successor goes on, once."""
 
 from __future__ import annotations
 
@@ -37,3 +37,34 @@ def test_a_cluster_that_was_begun_is_finished_once(
     )
     fh.await_condition(cluster, "fc/small", namespace, "Ready", timeout_s=30.0)
     assert [pod["metadata"]["name"] for pod in fh.pods(cluster, namespace)] == workers
+
+
+def test_a_scale_down_that_was_begun_is_finished_once(
+    cluster: Cluster, namespace: str, release: None
+) -> None:
+    """On the cluster of the test before: one of its two pods goes, and no other is made."""
+    before = {pod["metadata"]["uid"] for pod in fh.pods(cluster, namespace)}
+    assert len(before) == 2
+    cluster.kubectl("scale", "fc/small", "--replicas=1", namespace=namespace)
+
+    def goes() -> bool:
+        groups = cluster.get("fc", "small", namespace)["status"].get("groups", [])
+        is_draining = any(group.get("draining") for group in groups)
+        return is_draining or len(fh.pods(cluster, namespace)) < 2
+
+    eventually(goes, timeout_s=30.0, interval_s=0.05)
+    kill_operator(cluster)
+    seen: set[str] = set()
+
+    def is_there() -> bool:
+        now = {pod["metadata"]["uid"] for pod in fh.pods(cluster, namespace)}
+        seen.update(now)
+        return len(now) == 1
+
+    eventually(is_there, timeout_s=60.0, interval_s=0.1)
+    cluster.kubectl(
+        "rollout", "status", "deployment/freehold", "--timeout=60s", namespace=fh.SYSTEM
+    )
+    fh.await_condition(cluster, "fc/small", namespace, "Ready", timeout_s=30.0)
+    assert is_there()
+    assert seen <= before

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import psutil
@@ -50,12 +51,17 @@ LASTING_COMMANDS = (
 # Another program's segments, seen when the benchmark runs beside the tests.
 FOREIGN_SEGMENTS = ("plasma", "ray", "freehold-bench-")
 
-hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
+# How long an example takes says nothing on a machine whose two cores others use, too: no deadline
+# and no check of how fast data is drawn, for any test. What takes too long meets pytest's timeout.
+_PATIENT: dict[str, Any] = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}
+hypothesis.settings.register_profile("dev", **_PATIENT)
 # CI draws the same examples every time: a submission must not fail by luck. `make sim` is the place
 # for luck.
-hypothesis.settings.register_profile(
-    "ci", deadline=None, print_blob=True, derandomize=True, database=None
-)
+hypothesis.settings.register_profile("ci", **_PATIENT, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

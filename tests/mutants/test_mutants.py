@@ -46,12 +46,17 @@ PLUGIN = """
 import os
 import resource
 
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 cpu_s = int(os.environ["MUTANTS_CPU_S"])
 resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
 settings.register_profile(
-    "mutants", deadline=None, derandomize=True, phases=[Phase.generate], database=None
+    "mutants",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    phases=[Phase.generate],
+    database=None,
 )
 
 

@@ -361,6 +361,7 @@ class HeadWorld(World):
         # count does not see through that. Rare, and no matter of the head's; the test bounds it.
         is_again = any(count > 1 for count in self.starts.values())
         self.is_leaking = is_again and any(process.owner.table.rows for process in living)
+        self.cycles += self.is_leaking  # what they hold is stored, too
         return self.is_leaking
 
     def fenced(self, node: SimNode, reason: str) -> None:

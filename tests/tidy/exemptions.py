@@ -5,7 +5,7 @@ from __future__ import annotations
 # "path::qualified name" of functions with more than 6 parameters.
 MANY_PARAMETERS: dict[str, str] = {
     "runtime/src/freehold/_api/init.py::init": "Ray's own arguments, by keyword",
-    "runtime/src/freehold/testing.py::LocalCluster.__init__": "by keyword, for tests",
+    "runtime/src/freehold/testing/_local.py::LocalCluster.__init__": "by keyword, for tests",
     "runtime/src/freehold/kubernetes/_cluster.py::FuturesCluster.__init__": "a user's, by keyword",
     "runtime/src/freehold/kubernetes/_job.py::FuturesJob.submit": "a user's, by keyword",
 }

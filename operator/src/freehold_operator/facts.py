@@ -55,6 +55,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
         is_scheduled: None until the scheduler has said anything.
         unscheduled_since: when the scheduler first said that it fits nowhere.
         ready_since: when it last became ready, or last was.
+        failures: how often in a row those that it replaces failed before they had run for long.
         trouble: the pod's own reason for not being ready.
         exit_code: of the runtime's container, once it has ended.
         is_disrupted: Kubernetes ended it for the node's sake: eviction, preemption, a lost node.
@@ -65,6 +66,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     ordinal: int = 0
     attempt: int = 0
+    failures: int = 0
     template_hash: str = ""
     revision: str = ""
     phase: str = "Pending"
@@ -244,6 +246,7 @@ def parse_pod(body: Json) -> PodFacts:
         group=meta.labels.get(names.LABEL_GROUP, ""),
         ordinal=_number(notes.get(names.ANNOTATION_ORDINAL)),
         attempt=_number(meta.labels.get(names.LABEL_ATTEMPT)),
+        failures=_number(notes.get(names.ANNOTATION_FAILURES)),
         template_hash=notes.get(names.ANNOTATION_TEMPLATE, ""),
         revision=meta.labels.get("controller-revision-hash", ""),
         phase=status.get("phase", "Pending"),

@@ -108,7 +108,7 @@ class ApiKube:
         accept = _NAMES_ONLY if names_only else _JSON
         while True:
             body = await self._send(
-                kind, "GET", _path(kind, namespace), query=query, media=(accept, _JSON)
+                kind, "list", _path(kind, namespace), query=query, media=(accept, _JSON)
             )
             items += body.get("items") or ()
             metadata = body.get("metadata") or {}
@@ -118,7 +118,7 @@ class ApiKube:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Body:
         """One object."""
-        return await self._send(kind, "GET", _path(kind, namespace, name))
+        return await self._send(kind, "get", _path(kind, namespace, name))
 
     async def create(self, kind: Kind, manifest: Body, *, dry_run: bool = False) -> Body:
         """Create an object, or find out whether it could be."""
@@ -126,7 +126,7 @@ class ApiKube:
         if dry_run:
             query["dryRun"] = "All"
         path = _path(kind, manifest["metadata"]["namespace"])
-        return await self._send(kind, "POST", path, body=manifest, query=query)
+        return await self._send(kind, "create", path, body=manifest, query=query)
 
     async def apply(self, kind: Kind, manifest: Body) -> Body:
         """Server-side apply."""
@@ -141,7 +141,7 @@ class ApiKube:
         path = _path(kind, metadata["namespace"], metadata["name"]) + part
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._send(
-            kind, "PATCH", path, body=manifest, query=query, media=(_JSON, _APPLY)
+            kind, "patch", path, body=manifest, query=query, media=(_JSON, _APPLY)
         )
 
     async def delete(
@@ -156,12 +156,12 @@ class ApiKube:
         }
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
-        return await self._send(kind, "DELETE", _path(kind, namespace, name), body=options)
+        return await self._send(kind, "delete", _path(kind, namespace, name), body=options)
 
     async def _send(
         self,
         kind: Kind,
-        method: str,
+        verb: str,
         path: str,
         *,
         body: Body | None = None,
@@ -171,11 +171,14 @@ class ApiKube:
         """One request, one answer.
 
         Args:
+            verb: of the right that this takes; one that is not declared is refused here.
             media: what is accepted, and what is sent.
         """
+        check_right(kind, verb, is_status=path.endswith("/status"))
+        method = _METHODS[verb]
         resource = path + (f"?{urlencode(query)}" if query else "")
         try:
-            verb, url, headers, _, _ = await self._client.param_serialize(
+            method, url, headers, _, _ = await self._client.param_serialize(
                 method,
                 resource,
                 header_params={"Accept": media[0], "Content-Type": media[1]},
@@ -183,7 +186,7 @@ class ApiKube:
                 auth_settings=["BearerToken"],
             )
             answer = await self._client.call_api(
-                verb, url, headers, body, _request_timeout=self._timeout
+                method, url, headers, body, _request_timeout=self._timeout
             )
             data = await answer.read()  # type: ignore[no-untyped-call]
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -194,6 +197,23 @@ class ApiKube:
         if answer.status >= 400:
             raise _refused(answer.status, answer.headers, data)
         return _decoded(data)
+
+
+_METHODS = {
+    "get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"
+}  # fmt: skip
+
+
+def check_right(kind: Kind, verb: str, *, is_status: bool = False) -> None:
+    """Refuse what `kinds` does not declare, as an API server would under the chart's rules.
+
+    Raises:
+        ApiError: it does not.
+    """
+    is_declared = verb == "patch" and kind.has_status if is_status else verb in kind.verbs
+    if not is_declared:
+        part = "/status" if is_status else ""
+        raise ApiError(403, "Forbidden", f"no right to {verb} {kind.plural}{part} is declared")
 
 
 def _path(kind: Kind, namespace: str | None, name: str = "") -> str:

@@ -31,6 +31,8 @@ LABEL_JOB = f"{GROUP}/job"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_ORDINAL = f"{GROUP}/ordinal"
 ANNOTATION_TEMPLATE = f"{GROUP}/template-hash"
+ANNOTATION_FAILURES = f"{GROUP}/failures"
+"""Of a worker's pod: how often in a row its predecessors failed young."""
 
 ROLE_HEAD = "head"
 ROLE_WORKER = "worker"

@@ -255,9 +255,18 @@ def template_hash(cluster: Cluster, group: GroupSpec) -> str:
 
 
 def worker_pod(
-    cluster: Cluster, group: GroupSpec, template: PodTemplate, ordinal: int, attempt: int
+    cluster: Cluster,
+    group: GroupSpec,
+    template: PodTemplate,
+    ordinal: int,
+    attempt: int,
+    failures: int = 0,
 ) -> dict[str, Any]:
-    """One worker's pod, owned by the cluster object itself."""
+    """One worker's pod, owned by the cluster object itself.
+
+    Args:
+        failures: of those that it replaces, in a row.
+    """
     meta = cluster.meta
     name = names.worker_pod_name(meta.name, meta.uid, group.name, ordinal, attempt)
     more = {"group": group.name, "attempt": str(attempt)}
@@ -268,4 +277,6 @@ def worker_pod(
         names.ANNOTATION_ORDINAL: str(ordinal),
         names.ANNOTATION_TEMPLATE: template_hash(cluster, group),
     }
+    if failures:
+        metadata["annotations"][names.ANNOTATION_FAILURES] = str(failures)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.spec}

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from freehold_operator import names
+from freehold_operator import backoff, names
 from freehold_operator.conditions import Condition, written
 from freehold_operator.facts import PodFacts, Trouble
 from freehold_operator.quantity import format_time
@@ -98,20 +98,37 @@ def _trouble(workers: Sequence[Worker], refusal: Refusal | None) -> Trouble | No
     """A group's trouble: the refusal to make pods, or what most of its pods suffer from."""
     if refusal is not None:
         return refusal.trouble
-    told = [
-        (w.pod.trouble.reason, w)
-        for w in workers
-        if w.pod.trouble is not None and w.state in _MISSING
-    ]
+    told = [(w, found) for w in workers if (found := _pods_trouble(w)) is not None]
     if not told:
         return None
-    reason = min(Counter(r for r, _ in told).items(), key=lambda item: (-item[1], item[0]))[0]
-    first = min((w for r, w in told if r == reason), key=lambda w: w.name)
-    assert first.pod.trouble is not None
-    return Trouble(reason, f"pod {first.name}: {first.pod.trouble.message}")
+    count = Counter(found.reason for _, found in told)
+    reason = min(count.items(), key=lambda item: (-item[1], item[0]))[0]
+    first, found = min((one for one in told if one[1].reason == reason), key=lambda o: o[0].name)
+    return Trouble(reason, f"pod {first.name}: {found.message}")
 
 
-_MISSING = (State.PENDING, State.STARTING, State.ENDED)
+def _pods_trouble(worker: Worker) -> Trouble | None:
+    """A missing worker's own words; of one that ended also when the next try is, and from the
+    second failure in a row on that it is a loop."""
+    trouble = worker.pod.trouble
+    if worker.state is not State.ENDED:
+        return trouble if worker.state in _MISSING else None
+    if trouble is None:
+        trouble = Trouble("Completed", "its program has ended with exit code 0")
+    failures = backoff.failures(worker)
+    if not failures:
+        return trouble
+    due = format_time(backoff.retry_at(worker))
+    if failures == 1:
+        return Trouble(trouble.reason, f"{trouble.message}; it is made again at {due}")
+    words = f"{trouble.message}; it failed {failures} times in a row, the next try is at {due}"
+    return Trouble(LOOP_REASON, words)
+
+
+LOOP_REASON = "CrashLoopBackOff"
+"""Of a group whose workers fail again and again, in the word that Kubernetes has for it."""
+
+_MISSING = (State.PENDING, State.STARTING)
 
 
 def group_status(

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from freehold_operator import names, render
+from freehold_operator import backoff, names, render
 from freehold_operator.actions import Action, Create, Delete, Drain
 from freehold_operator.model import Cluster, GroupSpec
 from freehold_operator.pods import PodTemplate
@@ -29,11 +29,6 @@ KILL_GRACE_S = 5
 
 DEADLINE_MARGIN_S = 10.0
 """Past a drain's deadline the node ends itself; only one that does not is deleted."""
-
-RESTART_DELAY_MAX_S = 300.0
-STEADY_S = 600.0
-"""A pod that ran for this long is replaced at once when it ends; a younger one after a growing
-delay."""
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,16 +64,6 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True):
 def soonest(*times: float | None) -> float | None:
     """The first of the times that are there."""
     return min((t for t in times if t is not None), default=None)
-
-
-def restart_at(worker: Worker) -> float:
-    """When an ended pod may be replaced: later with each attempt that did not last."""
-    pod = worker.pod
-    ended = pod.finished if pod.finished is not None else pod.meta.created
-    ran_s = ended - (pod.started if pod.started is not None else ended)
-    if ran_s >= STEADY_S:
-        return ended
-    return ended + min(RESTART_DELAY_MAX_S, 2.0 ** min(pod.attempt, 16))
 
 
 def _delete(worker: Worker, why: str, grace_s: int | None = None) -> Delete:
@@ -204,20 +189,25 @@ def _grow(
     known = {w.name for w in workers} | scene.taken
     actions: list[Action] = []
     again: float | None = None
+    template_hash = render.template_hash(scene.cluster, group)
     ordinal = 0
     while count > 0:
         if ordinal not in occupied:
             count -= 1
             before = [w for w in workers if w.pod.ordinal == ordinal]
-            ready_at = max((restart_at(w) for w in before if w.pod.has_ended), default=0.0)
-            if ready_at > scene.now:
-                again = soonest(again, ready_at)
+            due, failures = backoff.successor(before, template_hash)
+            if due > scene.now:
+                again = soonest(again, due)
             else:
                 attempt = max((w.pod.attempt + 1 for w in before), default=0)
                 while _name(scene.cluster, group, ordinal, attempt) in known:
                     attempt += 1
-                manifest = render.worker_pod(scene.cluster, group, template, ordinal, attempt)
+                manifest = render.worker_pod(
+                    scene.cluster, group, template, ordinal, attempt, failures
+                )
                 why = f"{len(occupied)} of {group.name} are there, {missing} more are wanted"
+                if failures:
+                    why += f"; {failures} failed here in a row"
                 actions.append(Create(kind="Pod", manifest=manifest, why=why))
         ordinal += 1
     return GroupPlan(actions=tuple(actions), look_again=again)

@@ -10,7 +10,7 @@ import pytest
 from tests.api.http_proxy import HttpProxy
 from tests.api.operator.scene import INTERVAL_S, WAIT_S, Scene, worker_group
 from tests.api.server import ApiServer
-from tests.api.support.kubelet import unschedulable, waiting
+from tests.api.support.kubelet import ended, unschedulable, waiting
 
 from freehold.testing import eventually
 
@@ -145,6 +145,31 @@ def test_a_deleted_cluster_goes_within_seconds(scene: Make) -> None:
     one.wait_pods(0)
     for kind in ("StatefulSet", "Service", "Secret"):
         eventually(lambda kind=kind: not one.client.objects(kind, one.namespace), WAIT_S)
+
+
+def test_a_crash_loop_is_slowed_down_told_and_ended_by_a_new_template(scene: Make) -> None:
+    one = scene()
+    crash = one.kubelet.rule("worker", lambda: ended(3))
+    started = time.monotonic()
+    one.cluster(worker_group(replicas=1))
+
+    def failures() -> list[str]:
+        key = "freehold.dev/failures"
+        return [pod["metadata"]["annotations"].get(key, "0") for pod in one.pods()]
+
+    assert "exit code 3; it is made again at" in one.wait_condition(
+        "WorkersReady", "False", "Error"
+    )
+    eventually(lambda: "1" in failures(), WAIT_S, interval_s=INTERVAL_S)
+    assert time.monotonic() - started > 9
+    # What it knows of that stands in the pod: the next operator goes on counting.
+    one.operator.kill()
+    words = one.wait_condition("WorkersReady", "False", "CrashLoopBackOff")
+    assert "it failed 2 times in a row, the next try is at" in words
+    one.kubelet.rules.remove(crash)
+    one.patch({"image": "good:1"})
+    one.wait_ready(1)
+    assert failures() == ["0"]
 
 
 def test_a_bad_image_is_visible_and_fixing_it_recovers(scene: Make) -> None:

@@ -38,17 +38,17 @@ class MortalKube(kube.ApiKube):
     is_after = False
     writes = 0
 
-    async def _send(self, kind: Kind, method: str, path: str, **how: Any) -> kube.Body:
+    async def _send(self, kind: Kind, verb: str, path: str, **how: Any) -> kube.Body:
         query: Mapping[str, str] = how.get("query") or {}
-        is_write = method != "GET" and kind.name != "Event" and "dryRun" not in query
+        is_write = verb not in ("get", "list") and kind.name != "Event" and "dryRun" not in query
         if not is_write:
-            return await super()._send(kind, method, path, **how)
+            return await super()._send(kind, verb, path, **how)
         MortalKube.writes += 1
         number = MortalKube.writes
         if number == self.die_at and not self.is_after:
             os._exit(DIED_EXIT_CODE)
         try:
-            return await super()._send(kind, method, path, **how)
+            return await super()._send(kind, verb, path, **how)
         except ApiError:
             raise
         finally:

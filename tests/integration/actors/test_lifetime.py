@@ -279,8 +279,3 @@ def test_destructors_and_atexit_run_when_the_last_handle_goes(
     gc.collect()
     wait_for_file(str(tmp_path / "del"))
     wait_for_file(str(tmp_path / "atexit"))
-
-
-def test_detached_is_not_built_yet() -> None:
-    with pytest.raises(freehold.exceptions.NotSupportedYetError):
-        Recorder.options(lifetime="detached", name="x")

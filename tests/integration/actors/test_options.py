@@ -387,3 +387,20 @@ def test_queue(clean: LocalCluster) -> None:
     with pytest.raises(Full):
         queue.put(3, timeout=0.1)
     queue.shutdown()
+
+
+def test_an_actor_makes_another_of_its_own_class() -> None:
+    """A class that travels by value, and in it, by way of a method, itself as an actor class."""
+
+    @freehold.remote(num_cpus=0)
+    class Branch:
+        def __init__(self, depth: int, *, leaf: str = "") -> None:
+            self.depth, self.leaf = depth, leaf
+
+        def height(self) -> int:
+            if not self.depth:
+                return len(self.leaf)
+            below = Branch.remote(self.depth - 1, leaf=self.leaf)
+            return 1 + int(freehold.get(below.height.remote(), timeout=30))
+
+    assert freehold.get(Branch.remote(2, leaf="x").height.remote(), timeout=30) == 3

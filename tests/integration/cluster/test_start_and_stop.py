@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster.kit import Machines, until_gone
+from tests.integration.cluster.kit import Machines, free_port, until_gone
 
 from freehold._io.join_string import parse
 from freehold.cli._ending import end_all
@@ -45,6 +46,11 @@ def test_a_machine_joins_is_shown_and_leaves_nothing(machines: Machines) -> None
     assert "2 nodes, 0 of 2 CPUs in use" in table
     assert "first (head)" in table
     assert "zone=b" in table
+    assert "freehold.dev/" not in table
+    labels = machines.cli("status", "--labels").stdout
+    assert "zone=b" in labels
+    assert f"freehold.dev/node-id={node.node}" in labels
+    assert shown["second"]["labels"]["freehold.dev/node-id"] == node.node
 
     stopped = machines.cli("stop")
     assert stopped.returncode == 0
@@ -97,6 +103,40 @@ def test_a_port_that_is_taken_is_named(machines: Machines, tmp_path: Path) -> No
         done.stderr
     )
     assert "--port" in done.stderr
+
+
+def test_a_start_says_on_which_ports_it_listens(machines: Machines) -> None:
+    health, peers = free_port(), free_port()
+    done = machines.cli(
+        *("start", "--head", "--host", "127.0.0.1", "--num-cpus", "1"),
+        *("--port", str(machines.port), "--peer-port", str(peers), "--health-port", str(health)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"It listens at 127.0.0.1 on the ports {machines.port} for the control service, {peers} "
+        f"for processes of other machines, {health} for health and metrics."
+    ) in done.stdout
+    taken = machines.cli(
+        "start", "--address", "-", "--peer-port", str(peers), given=machines.join_string()
+    )
+    assert taken.returncode == 1
+    assert f"peer_port {peers}" in taken.stderr
+
+
+def test_a_second_node_of_a_machine_says_which_port_it_took(
+    machines: Machines,
+) -> None:
+    # 7401 may be another's on the machine of the tests: either way the second has another.
+    machines.start_head()
+    words = ("--address", "-", "--host", "127.0.0.1", "--num-cpus", "1")
+    done = machines.cli("start", *words, given=machines.join_string())
+    assert done.returncode == 0, done.stderr
+    (note,) = [line for line in done.stdout.splitlines() if line.startswith("note: peer port")]
+    assert note.startswith("note: peer port 7401 cannot be listened on (Address already in use")
+    port = note.partition("this node took ")[2].partition(".")[0]
+    assert f"on the ports {port} for processes of other machines." in done.stdout
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=5):
+        pass
 
 
 def test_two_heads_do_not_share_a_state_folder(machines: Machines) -> None:

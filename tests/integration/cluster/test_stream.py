@@ -124,6 +124,8 @@ class Node:
         self.connected: list[str] = []
         self.disconnected: list[str] = []
         self.refused: list[str] = []
+        self.renewed: list[int] = []
+        """When each new certificate expires."""
         self.again: list[m.Message] = []
         trust, enrolled = enroll(self.loop, address)
         self.link = ControlLink(
@@ -165,6 +167,9 @@ class Node:
 
     def on_disconnected(self, reason: str) -> None:
         self.disconnected.append(reason)
+
+    def on_renewed(self) -> None:
+        self.renewed.append(self.link.credentials.expires_unix_s)
 
     def on_refused(self, reason: str) -> None:
         self.refused.append(reason)
@@ -314,6 +319,8 @@ def test_a_nodes_leaf_is_renewed_at_half_its_life(
     identity = certificates.check_node(node.link.credentials.certificate_pem, authority.ca_pem)
     assert identity == (CLUSTER, NODE, 0)
     assert node.link.credentials.expires_unix_s > first.expires_unix_s
+    eventually(lambda: node.renewed)
+    assert node.renewed[0] > first.expires_unix_s
     assert node.disconnected == []
     # With the new one it comes in again, also when the first has expired.
     eventually(lambda: time.time() > first.expires_unix_s + 1, timeout_s=15.0)

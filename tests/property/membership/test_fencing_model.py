@@ -175,7 +175,7 @@ def downs(draw: Any) -> list[tuple[float, float]]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     cuts=st.lists(st.tuples(st.sampled_from(NODES[:2]), times, lengths), max_size=3),
     downs=downs(),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.property.operator.world import Broken, Planner, World
-from tests.unit.operator.build import autoscaled, cluster, group, work
+from tests.unit.operator.build import NOW, autoscaled, cluster, group, work
 
 from freehold_operator.actions import Create, Delete, Drain, Plan
 from freehold_operator.model import parse_cluster
@@ -105,6 +105,22 @@ def test_an_autoscaled_cluster_follows_its_queue(
     assert world.ready("a") == 4
 
 
+def test_a_node_that_got_work_before_its_drain_goes_when_it_is_idle_again() -> None:
+    of = autoscaled(group("a", maxReplicas=2), downscaling={"idleTimeoutSeconds": 5})
+    refused = 0
+    for seed in range(20):
+        world = World(of, seed)
+        world.demand = (work(queued=2),)
+        for _ in range(8):
+            world.tick()
+            world.reconcile()
+        world.demand = ()
+        world.settle()
+        refused += world.refused
+        assert world.ready("a") == 0, f"seed {seed}"
+    assert refused, "no seed had a drain that was refused"
+
+
 @settings(max_examples=20)
 @given(**scenes)
 def test_a_suspended_cluster_ends_and_comes_back(
@@ -136,6 +152,28 @@ def test_a_group_without_machines_is_passed_over_for_the_next() -> None:
         world.tick()
         world.reconcile()
     assert (world.ready("a"), world.ready("b")) == (0, 3)
+
+
+def test_workers_that_crash_are_made_again_ever_more_seldom() -> None:
+    world = World(cluster(group("a", replicas=2, maxReplicas=2), group("b", replicas=1)), 5)
+    world.crashes = {"a"}
+    made = []
+    for _ in range(1200):
+        world.tick()
+        actions = world.reconcile()
+        made += [world.now - NOW for a in actions if isinstance(a, Create) and a.kind == "Pod"]
+    # After 0, 10, 30, 70, 150, 310, 610 and 910 s, and up to four seconds of starting each.
+    assert len(made) == 2 * 8 + 1
+    assert world.ready("b") == 1
+    world.crashes = set()
+    world.settle()
+    assert world.ready("a") == 2
+    for _ in range(700):
+        world.tick()
+        world.reconcile()
+    world.fail_pod()
+    world.settle(10)
+    assert world.ready("a") + world.ready("b") == 3
 
 
 def test_nothing_is_written_at_rest() -> None:
@@ -184,6 +222,35 @@ def drains_all(view: ClusterView, now: float) -> Plan:
         if n.state == "ALIVE" and n.idle_s > 3 and n.name in by_name
     ]
     return msgspec.structs.replace(plan, actions=(*plan.actions, *more))
+
+
+def hurries(view: ClusterView, now: float) -> Plan:
+    """Forgets how often a place has failed."""
+    pods = tuple(msgspec.structs.replace(p, failures=0) for p in view.pods)
+    return plan_cluster(msgspec.structs.replace(view, pods=pods), now)
+
+
+def does_not_wait(view: ClusterView, now: float) -> Plan:
+    """Takes every failed pod for one that had run for long."""
+    pods = tuple(
+        msgspec.structs.replace(p, started=p.finished - 1000) if p.finished else p
+        for p in view.pods
+    )
+    return plan_cluster(msgspec.structs.replace(view, pods=pods), now)
+
+
+@pytest.mark.parametrize("mutant", [hurries, does_not_wait])
+def test_a_plan_that_hurries_is_caught(mutant: Planner) -> None:
+    world = World(cluster(group("a", replicas=1)), 3, mutant)
+    world.crashes = {"a"}
+
+    def run() -> None:
+        for _ in range(60):
+            world.tick()
+            world.reconcile()
+
+    with pytest.raises(Broken, match="in a row"):
+        run()
 
 
 def unknown_reason(view: ClusterView, now: float) -> Plan:

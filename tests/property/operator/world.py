@@ -45,7 +45,11 @@ class Broken(AssertionError):
 
 
 class Body(msgspec.Struct, kw_only=True):
-    """A pod as it really is."""
+    """A pod as it really is.
+
+    Attributes:
+        failures: in a row before it, counted here and not read from its annotation.
+    """
 
     pod: PodFacts
     ready_at: float | None
@@ -53,6 +57,24 @@ class Body(msgspec.Struct, kw_only=True):
     node: NodeFacts | None = None
     drained_at: float | None = None
     busy_until: float = 0.0
+    failures: int = 0
+
+    @property
+    def failed_young(self) -> bool:
+        """Whether it ended within ten minutes."""
+        pod = self.pod
+        if not pod.has_ended or pod.finished is None or pod.started is None:
+            return False
+        return pod.finished - pod.started < 600
+
+    @property
+    def failures_with_it(self) -> int:
+        """In a row, this pod's own included, unless it was not wanted any more when it went."""
+        if self.pod.meta.deleting:
+            return self.failures
+        if self.failed_young:
+            return self.failures + 1
+        return 0 if self.pod.has_ended else self.failures
 
 
 class World:
@@ -73,6 +95,7 @@ class World:
         self.has_head = True
         self.is_failing = False
         self.never_schedules: set[str] = set()
+        self.crashes: set[str] = set()
         self.demand: tuple[DemandFacts, ...] = ()
         self.told = ""
         self.drains: dict[str, float] = {}
@@ -80,6 +103,7 @@ class World:
         self.counter = 0
         self.look_again: float | None = None
         self.writes = 0
+        self.refused = 0
 
     # The world's own course
 
@@ -103,7 +127,12 @@ class World:
                     pod, is_scheduled=False, unscheduled_since=self.now
                 )
             return
+        if pod.has_ended:
+            return  # for good: its containers are not started again
         if body.ready_at is not None and self.now >= body.ready_at and not pod.is_ready:
+            if pod.group in self.crashes:
+                self._end(body)
+                return
             fields: dict[str, Any] = {"phase": "Running", "is_ready": True, "node": "k"}
             body.pod = msgspec.structs.replace(pod, **fields, started=self.now)
             body.node = NodeFacts(id=f"id-{pod.meta.uid}", name=name)
@@ -115,14 +144,16 @@ class World:
             body.node = msgspec.structs.replace(body.node, idle_s=idle)
 
     def fail_pod(self) -> None:
-        """Some running pod ends by itself."""
-        found = [b for b in self.bodies.values() if b.pod.is_ready and b.gone_at is None]
+        """Some pod ends by itself, ready or not."""
+        found = [b for b in self.bodies.values() if b.pod.is_living]
         if found:
-            body = self.random.choice(found)
-            body.pod = msgspec.structs.replace(
-                body.pod, phase="Failed", is_ready=False, finished=self.now, exit_code=1
-            )
-            body.node = None
+            self._end(self.random.choice(found))
+
+    def _end(self, body: Body) -> None:
+        fields: dict[str, Any] = {"phase": "Failed", "is_ready": False, "exit_code": 1, "node": "k"}
+        started = body.pod.started if body.pod.started is not None else self.now
+        body.pod = msgspec.structs.replace(body.pod, **fields, started=started, finished=self.now)
+        body.node = None
 
     def lose_node(self) -> None:
         """The head declares some node dead; its pod is not ready any more."""
@@ -210,9 +241,30 @@ class World:
         pod = parse_pod(manifest)
         meta = msgspec.structs.replace(pod.meta, created=self.now)
         ready_at = self.now + self.random.uniform(*START_S)
+        before = self._last_of(pod.group, pod.ordinal)
+        failures = 0
+        if before is not None and before.pod.template_hash == pod.template_hash:
+            failures = before.failures_with_it
+            self._check_pause(before, failures)
         self.bodies[action.name] = Body(
-            pod=msgspec.structs.replace(pod, meta=meta), ready_at=ready_at
+            pod=msgspec.structs.replace(pod, meta=meta), ready_at=ready_at, failures=failures
         )
+
+    def _last_of(self, group: str, ordinal: int) -> Body | None:
+        place = [
+            b for b in self.bodies.values() if (b.pod.group, b.pod.ordinal) == (group, ordinal)
+        ]
+        return max(place, key=lambda b: b.pod.attempt, default=None)
+
+    def _check_pause(self, before: Body, failures: int) -> None:
+        """The n-th failure in a row is followed by a pause of 10 × 2^(n - 1) s, 300 at most."""
+        if before.pod.meta.deleting or not before.failed_young:
+            return
+        assert before.pod.finished is not None
+        waited_s = self.now - before.pod.finished
+        if waited_s < min(300, 10 * 2 ** (failures - 1)):
+            name = before.pod.meta.name
+            raise Broken(f"{name} replaced {waited_s:g} s after failure {failures} in a row")
 
     def _delete(self, action: Delete) -> None:
         body = self.bodies.get(action.name)
@@ -227,6 +279,7 @@ class World:
         if body is None or body.node is None or body.node.state != "ALIVE":
             return
         if action.is_idle and self.random.random() < 0.3:
+            self.refused += 1
             body.busy_until = self.now + 3  # it has got work meanwhile
             body.node = msgspec.structs.replace(body.node, idle_s=0.0)
             return
@@ -252,9 +305,14 @@ class World:
         raise Broken(f"no rest within {steps} s: {[_short(a) for a in actions]}")
 
     def _is_moving(self) -> bool:
-        """Whether something is under way that a plan cannot hasten."""
+        """Whether something is under way that a plan cannot hasten.
+
+        A node that got work just before it was to drain is busy, and the plan waits for the head to
+        say that it is idle again.
+        """
         return any(
             body.gone_at is not None
+            or self.now < body.busy_until
             or (body.node is not None and body.node.state != "ALIVE")
             or (body.pod.is_living and not body.pod.is_ready)
             for body in self.bodies.values()

@@ -80,7 +80,6 @@ class EagerModel(OwnerModel):
 EagerModel.TestCase.settings = settings(
     max_examples=300,
     stateful_step_count=8,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestEagerModel = EagerModel.TestCase

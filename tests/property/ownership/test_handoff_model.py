@@ -176,4 +176,4 @@ class HandoffModel(RuleBasedStateMachine):
 
 
 TestHandoff = HandoffModel.TestCase
-TestHandoff.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestHandoff.settings = settings(max_examples=60, stateful_step_count=30)

@@ -429,7 +429,6 @@ def _entries(refs: m.Refs) -> list[bytes]:
 OwnerModel.TestCase.settings = settings(
     max_examples=150,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestOwnerModel = OwnerModel.TestCase

@@ -123,6 +123,6 @@ class AllocatorModel(RuleBasedStateMachine):
 
 
 AllocatorModel.TestCase.settings = settings(
-    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True
+    max_examples=250, stateful_step_count=50, derandomize=True
 )
 TestAllocatorModel = AllocatorModel.TestCase

@@ -478,7 +478,5 @@ class StoreModel(RuleBasedStateMachine):
         assert self.machine.next_deadline() is None
 
 
-StoreModel.TestCase.settings = settings(
-    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True
-)
+StoreModel.TestCase.settings = settings(max_examples=250, stateful_step_count=50, derandomize=True)
 TestStoreModel = StoreModel.TestCase

@@ -122,12 +122,9 @@ def test_option_that_is_not_built_is_refused_with_what_to_do_instead(
     assert next(iter(options)).removeprefix("runtime_env") in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "options", [{"lifetime": "detached"}, {"allow_out_of_order_execution": True}]
-)
-def test_actor_option_that_is_not_built_is_refused(options: dict[str, Any]) -> None:
+def test_actor_option_that_is_not_built_is_refused() -> None:
     with pytest.raises(NotSupportedYetError):
-        freehold.remote(**options)(Plain)
+        freehold.remote(allow_out_of_order_execution=True)(Plain)
 
 
 @pytest.mark.parametrize("kind", sorted(opts.KINDS))
@@ -144,6 +141,7 @@ def test_rays_neutral_values_pass() -> None:
         "label_selector": {},
     }
     freehold.remote(**neutral)(lambda: None)
+    freehold.remote(**neutral, lifetime="detached")(Plain)
     freehold.remote(**neutral, lifetime="non_detached", max_pending_calls=-1)(Plain)
 
 

@@ -132,6 +132,23 @@ def test_nothing_is_told_before_it_is_kept(tmp_path: Path) -> None:
     head.close()
 
 
+def test_a_node_is_not_told_of_before_it_is_kept(tmp_path: Path) -> None:
+    """A head that came back without it would never declare it dead to those who know it."""
+    head = Head(tmp_path)
+    head.join(A, processes=[1])
+    said = len(head.said[A])
+    with head.reactor.lock:
+        head.service.join(m.NodeJoined(info(B)), [].append, is_remote=True)
+        assert len(head.said[A]) == said, "told within the turn in which it joined"
+    head.settle()
+    (view,) = [message for message in head.said[A][said:] if isinstance(message, m.ClusterView)]
+    assert [node.node for node in view.nodes] == [B]
+    head = head.killed()
+    state = head.service.cluster_state()
+    assert {node.id for node in state.nodes} == {A, B}
+    head.close()
+
+
 def test_incarnations_grow_over_restarts(tmp_path: Path) -> None:
     head = Head(tmp_path)
     with head.reactor.lock:

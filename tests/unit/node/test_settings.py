@@ -35,6 +35,19 @@ def test_structured_variables_are_json() -> None:
     assert settings({"FREEHOLD_RESOURCES": '{"disk": 0.5}'}).resources == {"disk": 0.5}
 
 
+def test_what_a_kubelet_says_of_services_is_no_setting() -> None:
+    """A pod beside a Service named `freehold` or `freehold-control` has such variables."""
+    links = {
+        "FREEHOLD_SERVICE_HOST": "10.96.0.7",
+        "FREEHOLD_SERVICE_PORT_METRICS": "8080",
+        "FREEHOLD_PORT": "tcp://10.96.0.7:8080",
+        "FREEHOLD_PORT_8080_TCP_ADDR": "10.96.0.7",
+        "FREEHOLD_CONTROL_PORT": "tcp://10.96.0.8:7400",
+    }
+    assert settings(links) == settings()
+    assert settings({"FREEHOLD_CONTROL_PORT": "7400"}).control_port == 7400
+
+
 @pytest.mark.parametrize(
     ("variables", "given", "message"),
     [

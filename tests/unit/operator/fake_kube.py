@@ -9,7 +9,7 @@ from typing import Any
 
 from freehold_operator.errors import ApiError
 from freehold_operator.kinds import Kind
-from freehold_operator.kube import Body
+from freehold_operator.kube import Body, check_right
 
 Failure = Callable[[str, Kind, str], ApiError | None]
 
@@ -19,16 +19,22 @@ class FakeKube:
 
     Attributes:
         writes: verb, kind and name of all that were carried out.
+        used: the rights that calls took, or would have, as verb and resource.
     """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Body] = {}
         self.writes: list[str] = []
+        self.used: set[tuple[str, str]] = set()
         self.fail: Failure | None = None
         self._versions = itertools.count(100)
         self._uids = itertools.count(1)
 
     def _check(self, verb: str, kind: Kind, name: str) -> None:
+        is_status = verb == "status"
+        right = {"status": "patch", "apply": "patch"}.get(verb, verb)
+        self.used.add((right, kind.plural + ("/status" if is_status else "")))
+        check_right(kind, right, is_status=is_status)
         error = self.fail(verb, kind, name) if self.fail is not None else None
         if error is not None:
             raise error

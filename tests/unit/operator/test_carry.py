@@ -64,8 +64,13 @@ class Stage:
         self.changed: list[str] = []
         self.kube.put(kinds.CLUSTER, {"metadata": {"name": "c", "namespace": "n", "uid": "uid-c"}})
 
-    def run(self, *actions: Action, status: dict[str, Any] | None = None) -> Outcome:
-        """Carry out."""
+    def run(
+        self,
+        *actions: Action,
+        status: dict[str, Any] | None = None,
+        kind: Kind = kinds.CLUSTER,
+    ) -> Outcome:
+        """Carry out, for an object of a kind."""
 
         async def go() -> Outcome:
             tools = Tools(
@@ -77,7 +82,7 @@ class Stage:
                 clock=lambda: self.now,
                 changed=lambda kind, meta: self.changed.append(f"{kind.name}/{meta.name}"),
             )
-            carrier = Carrier(tools, kinds.CLUSTER, META, status or {}, self.memory)
+            carrier = Carrier(tools, kind, META, status or {}, self.memory)
             return await carrier.run(actions)
 
         return asyncio.run(go())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from tests.unit.operator.build import (
     DEFAULTS,
     NOW,
@@ -21,6 +22,7 @@ from tests.unit.operator.build import (
     work,
 )
 
+from freehold_operator import names
 from freehold_operator.actions import (
     Action,
     Apply,
@@ -239,26 +241,92 @@ def test_a_node_that_came_back_under_its_name_lives() -> None:
     assert on_pods(plan(settled(of, one, report=told))) == []
 
 
-def ended(of: object, attempt: int, at: float, ran_s: float = 1.0) -> PodFacts:
+def ended(of: object, attempt: int, at: float, ran_s: float = 1.0, **fields: object) -> PodFacts:
     """A worker that failed."""
-    return pod(
-        of,
-        0,
-        attempt=attempt,
-        state="failed",
-        finished=at,
-        started=at - ran_s,  # type: ignore[arg-type]
-    )
+    given = {"state": "failed", "finished": at, "started": at - ran_s} | fields
+    return pod(of, 0, attempt=attempt, **given)  # type: ignore[arg-type]
 
 
-def test_a_failed_worker_is_replaced_after_a_growing_delay() -> None:
+def failures_of_new(actions: Sequence[Action]) -> list[str | None]:
+    """What the pods that are created know of their predecessors."""
+    created = [a for a in actions if isinstance(a, Create)]
+    return [a.manifest["metadata"]["annotations"].get(names.ANNOTATION_FAILURES) for a in created]
+
+
+@pytest.mark.parametrize(
+    ("failures", "delay_s"), [(0, 10), (1, 20), (2, 40), (4, 160), (5, 300), (500, 300)]
+)
+def test_a_failed_worker_is_replaced_after_a_growing_pause(failures: int, delay_s: int) -> None:
     of = cluster(group(replicas=1))
-    assert on_pods(plan(settled(of, ended(of, 0, NOW - 1)))) == ["create"]
-    found = plan_cluster(settled(of, ended(of, 3, NOW - 1)), NOW)
-    assert on_pods(found.actions) == []
-    assert found.look_again == NOW - 1 + 8
-    long = settled(of, ended(of, 9, NOW - 1, ran_s=3600))
-    assert on_pods(plan(long)) == ["create"]
+    view = settled(of, ended(of, 7, NOW, failures=failures))
+    early = plan_cluster(view, NOW + delay_s - 0.1)
+    assert on_pods(early.actions) == []
+    assert early.look_again == NOW + delay_s
+    late = plan(view, NOW + delay_s)
+    assert on_pods(late) == ["create"]
+    assert failures_of_new(late) == [str(failures + 1)]
+
+
+def test_a_worker_that_ran_for_long_is_replaced_at_once_and_forgotten() -> None:
+    of = cluster(group(replicas=1))
+    actions = plan(settled(of, ended(of, 9, NOW - 1, ran_s=601, failures=5)))
+    assert on_pods(actions) == ["create"]
+    assert failures_of_new(actions) == [None]
+
+
+def test_a_changed_template_is_tried_at_once() -> None:
+    of = cluster(group(replicas=1))
+    actions = plan(settled(of, ended(of, 9, NOW - 1, failures=5, template_hash="old")))
+    assert on_pods(actions) == ["create"]
+    assert failures_of_new(actions) == [None]
+
+
+def test_what_was_deleted_meanwhile_waits_for_nothing_and_is_not_forgotten() -> None:
+    of = cluster(group(replicas=1, maxReplicas=2))
+    actions = plan(settled(of, pod(of, 0, attempt=3, state="terminating", failures=4)))
+    assert on_pods(actions) == ["create"]
+    assert failures_of_new(actions) == ["4"]
+
+
+def test_the_last_attempt_counts() -> None:
+    of = cluster(group(replicas=1))
+    old, last = ended(of, 3, NOW - 700, failures=8), ended(of, 4, NOW - 1, ran_s=650)
+    assert failures_of_new(plan(settled(of, old, last))) == [None]
+
+
+def test_one_that_its_machine_refused_waits_from_its_creation_on() -> None:
+    of = cluster(group(replicas=1))
+    refused = ended(of, 0, NOW, started=None, finished=None, created=NOW - 4)
+    assert plan_cluster(settled(of, refused), NOW).look_again == NOW - 4 + 10
+
+
+def test_other_places_do_not_wait_for_one_that_fails() -> None:
+    of = cluster(group(replicas=3))
+    assert on_pods(plan(settled(of, ended(of, 2, NOW, failures=3)))) == ["create", "create"]
+
+
+def test_a_loop_of_failures_is_told_with_the_next_try() -> None:
+    of = cluster(group(replicas=1))
+    why = Trouble("Error", "container freehold: exit code 3")
+    first = plan(settled(of, ended(of, 0, NOW, trouble=why)))
+    assert conditions(first)["WorkersReady"] == ("False", "Error")
+    assert message(first, "WorkersReady").endswith(
+        "exit code 3; it is made again at 1970-01-12T13:46:50Z"
+    )
+    again = plan(settled(of, ended(of, 1, NOW, trouble=why, failures=1)))
+    assert conditions(again)["WorkersReady"] == ("False", "CrashLoopBackOff")
+    words = "exit code 3; it failed 2 times in a row, the next try is at 1970-01-12T13:47:00Z"
+    assert message(again, "WorkersReady").endswith(words)
+    events = [a for a in again if isinstance(a, Tell) and a.is_warning]
+    assert [e.reason for e in events] == ["CrashLoopBackOff"]
+    assert events[0].message.endswith(words)
+
+
+def test_a_worker_that_ends_well_at_once_is_told_too() -> None:
+    of = cluster(group(replicas=1))
+    found = plan(settled(of, ended(of, 0, NOW, phase="Succeeded", exit_code=0)))
+    assert conditions(found)["WorkersReady"] == ("False", "Completed")
+    assert on_pods(found) == []
 
 
 def test_a_failed_worker_stays_until_it_is_replaced() -> None:

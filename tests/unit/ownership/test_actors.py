@@ -203,6 +203,18 @@ def test_the_control_service_is_asked_about_an_actor_that_cannot_be_reached(owne
     assert [x.actor for x in said(owner, m.WatchActor)] == [handle.task_id()]
 
 
+def test_a_call_that_may_have_been_lost_on_the_way_says_so(owner: Owner) -> None:
+    """The actor lives where it lived: nobody can name another reason."""
+    handle = create(owner)
+    tell(owner, handle, "alive")
+    called = call(owner, handle)
+    owner.on_disconnected(WORKER, 0.0)
+    tell(owner, handle, "alive")
+    error = called._row.value
+    assert isinstance(error, ActorUnavailableError)
+    assert "is unavailable: its connection broke; the call may have run" in str(error)
+
+
 def test_an_actor_that_is_not_ours_though_it_is_said_to_be_ends(owner: Owner) -> None:
     """Its owner was killed as it left, and had named us to answer for it."""
     actor = bytes(16)

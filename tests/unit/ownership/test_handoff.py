@@ -292,6 +292,27 @@ def test_who_asks_a_former_owner_is_sent_on() -> None:
     del held
 
 
+def test_nobody_waits_for_what_was_let_go_before_it_was_sent_on() -> None:
+    old, new, other, third = map(make_owner, (WORKER, DRIVER, OTHER, THIRD))
+    ref = put(old)
+    described = old.borrowing.describe([ref])
+    (held,) = lend(old, other, ref)
+    del ref
+    old.handoff.hand_over(DRIVER)
+    exchange(old, new, other)
+    (late,) = third.borrowing.meet(described, OTHER, is_covered=True)
+    (ask,) = said(third, m.Borrow, WORKER)
+    taken: list[bool] = []
+    third.borrowing.after_registration([late], lambda: taken.append(True))
+    del late
+    third.settle(0.0)
+    deliver(THIRD, old, ask)
+    exchange(old, new, third)
+    assert taken
+    assert third.table.rows == 0
+    del held
+
+
 def test_after_its_end_the_heir_is_asked() -> None:
     old, new, other, third = map(make_owner, (WORKER, DRIVER, OTHER, THIRD))
     ref = put(old)

@@ -57,7 +57,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values)
 def test_plain_values_come_back_equal_from_bytes_and_from_views(value: Any) -> None:
     blob = joined(value)
@@ -65,7 +65,7 @@ def test_plain_values_come_back_equal_from_bytes_and_from_views(value: Any) -> N
     assert loads(memoryview(blob)) == value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 3 * OUT_OF_BAND_BYTES), max_size=6))
 def test_containers_keep_every_buffer_aligned_and_whole(sizes: list[int]) -> None:
     arrays = [np.arange(size, dtype=np.uint8) for size in sizes]
@@ -282,7 +282,7 @@ def test_a_corrupt_container_is_refused_before_anything_is_unpickled(
     assert unpickled == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 31), st.integers(0, 255))
 def test_no_damage_of_a_header_gets_past_as_another_error(offset: int, byte: int) -> None:
     blob = bytearray(container())

@@ -68,9 +68,7 @@ class ActorClass(Generic[T]):
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
         self.__doc__ = cls.__doc__
-        self._init_shape = _constructor_shape(cls)
-        self._low = self._init_shape.low
-        self._high = self._init_shape.high
+        self._learn_constructor()
         self._core: Core = _UNPREPARED
         self._request: ActorRequest = _UNPREPARED
         self._handled: Handled = _UNPREPARED
@@ -130,12 +128,20 @@ class ActorClass(Generic[T]):
         """
         raise NotSupportedYetError(feature=f"{self.__qualname__}.bind()", instead="call .remote()")
 
+    def _learn_constructor(self) -> None:
+        self._init_shape = _constructor_shape(self._cls)
+        self._low = self._init_shape.low
+        self._high = self._init_shape.high
+
     def _attach(self) -> Core:
         """Resolve the options for the current core, which is started if there is none."""
         from freehold._api.handle_meta import HandleMeta, builtin_methods, handled, method_meta
 
         options = self._user_options
         core = state.require()
+        # Anew: where a method's globals hold this very class, unpickling came here first, and the
+        # class had nothing of its own yet.
+        self._learn_constructor()
         env = prepare(core, options.get("runtime_env"))
         methods = builtin_methods()
         for name, (function, declared) in class_methods(self._cls).items():
@@ -174,6 +180,7 @@ class ActorClass(Generic[T]):
                 max_concurrency=options.get("max_concurrency") or concurrency,
                 concurrency_groups=options.get("concurrency_groups") or {},
                 is_async=is_async,
+                detached=options.get("lifetime") == "detached",
                 max_pending_calls=-1 if pending is None else pending,
                 handle_meta=self._handled.encoded,
             ),

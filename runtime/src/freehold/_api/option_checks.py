@@ -115,13 +115,8 @@ def flag(name: str, value: Any) -> bool:
 
 
 def lifetime(name: str, value: Any) -> str:
-    """Only "non_detached": a cluster ends with its one driver, and its actors with it."""
-    if value == "detached":
-        raise NotSupportedYetError(
-            feature=f'{name}="detached"',
-            instead="keep a handle as long as the actor is needed; name it to find it again",
-        )
-    if value != "non_detached":
+    """Whether an actor outlives its driver ("detached") or ends with its last handle."""
+    if value not in ("detached", "non_detached"):
         raise ValueError(f'{name} must be "detached", "non_detached" or None, not {value!r}')
     return str(value)
 

@@ -266,7 +266,15 @@ WATCH_SILENCE_S = 10.0
 """A watched cluster without changes is shown again after this: silence means a dead connection."""
 
 LEAF_S = 24 * 3600.0
-"""Life of a node's certificate; renewed at half of it."""
+"""Life of a node's certificate, if nobody chose another; renewed at half of it."""
+
+LEAF_LEAST_S = 10.0
+"""The shortest that may be chosen: a node looks whether to renew with each heartbeat, and the
+answer may take a moment."""
+
+LEAF_LOOK_S = 60.0
+"""A head looks this often whether its own node's certificate is to be renewed, or eight times in
+its life if that is more often."""
 
 CA_DAYS = 3650
 """Life of the CA that `start --head` makes."""

@@ -8,6 +8,7 @@ to the node process as they are: no process below reads `FREEHOLD_*` again.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +17,8 @@ import msgspec
 from freehold.errors import SettingsError
 
 PREFIX = "FREEHOLD_"
+SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
+"""What a kubelet puts into pods beside a Service whose name begins with `freehold`."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -64,6 +67,8 @@ def resolve(
         if not variable.startswith(PREFIX):
             continue
         name = variable[len(PREFIX) :].lower()
+        if SERVICE_LINK.search(variable) and (name not in fields or "://" in text):
+            continue
         if name not in fields:
             raise SettingsError(setting=variable, reason=_unknown(name, fields, PREFIX))
         values[name] = _parse(variable, text, fields[name].type)

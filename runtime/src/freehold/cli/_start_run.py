@@ -72,6 +72,12 @@ def _say_started(ready: NodeReady, *, is_head: bool) -> None:
         f"This machine is {what} of cluster {ready.cluster} now "
         f"(node {ready.node[:8]}, pid {ready.pid})."
     )
+    ports = [f"{ready.port} for processes of other machines"]
+    if is_head:
+        ports.insert(0, f"{ready.address.rpartition(':')[2]} for the control service")
+    if ready.health_port:
+        ports.append(f"{ready.health_port} for health and metrics")
+    click.echo(f"It listens at {ready.host} on the ports {', '.join(ports)}.")
     for note in ready.notes:
         click.echo(f"note: {note}")
     log = os.path.join(ready.session_path, ready.node[:8], "logs", "node.log")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import click
 from google.protobuf import json_format
 
+from freehold._core.where import NODE_ID_LABEL, NODE_NAME_LABEL
 from freehold._processes.driver import joining
 from freehold._proto import control_pb2 as pb
 from freehold.cli import _nodes
@@ -22,9 +24,24 @@ _BYTES = ("memory", "object_store_memory")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def run(address: str | None, format_: str, watch: bool) -> int:
-    """Show the cluster, once or until ^C."""
-    show = _print_json if format_ == "json" else _print_text
+_AUTOMATIC_LABELS = frozenset({NODE_ID_LABEL, NODE_NAME_LABEL})
+"""What every node has by itself; it stands in columns of its own."""
+
+
+def run(address: str | None, format_: str, *, watch: bool, with_labels: bool) -> int:
+    """Show the cluster, once or until ^C.
+
+    Args:
+        with_labels: the automatic ones, too.
+    """
+    hidden = frozenset[str]() if with_labels else _AUTOMATIC_LABELS
+
+    def show(state: pb.ClusterState) -> None:
+        if format_ == "json":
+            _print_json(state)
+        else:
+            _print_text(state, hidden)
+
     with _nodes.control_calls(address) as calls:
         if not watch:
             show(calls.call("GetCluster", pb.GetClusterRequest()))
@@ -54,12 +71,12 @@ def _print_json(state: pb.ClusterState) -> None:
     )
 
 
-def _print_text(state: pb.ClusterState) -> None:
+def _print_text(state: pb.ClusterState, hidden: Collection[str]) -> None:
     living = [node for node in state.nodes if node.state != pb.NODE_STATE_DEAD]
     count = f"{len(living)} node{'' if len(living) == 1 else 's'}"
     click.echo(f"Cluster {state.cluster}: {count}{_totals(living)}\n")
     rows = [["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "STORE", "OTHER"]]
-    rows += [_row(node) for node in sorted(state.nodes, key=_order)]
+    rows += [_row(node, hidden) for node in sorted(state.nodes, key=_order)]
     if not any(row[4] != "-" for row in rows[1:]):
         rows = [[*row[:4], *row[5:]] for row in rows]
     if not any(row[-1] for row in rows[1:]):
@@ -84,7 +101,7 @@ def _totals(nodes: list[pb.Node]) -> str:
     return f", {total - free:g} of {total:g} CPUs in use"
 
 
-def _row(node: pb.Node) -> list[str]:
+def _row(node: pb.Node, hidden: Collection[str]) -> list[str]:
     name = f"{node.name} (head)" if node.is_head else node.name
     state = _STATES.get(node.state, ("?", ""))[0]
     if node.state == pb.NODE_STATE_DEAD:
@@ -95,8 +112,7 @@ def _row(node: pb.Node) -> list[str]:
         if key not in ("CPU", "GPU", "memory")
     ]
     labels = sorted(node.labels.items())
-    # What Freehold itself says in labels stands in other columns.
-    other += [f"{key}={value}" for key, value in labels if not key.startswith("freehold.dev/")]
+    other += [f"{key}={value}" for key, value in labels if key not in hidden]
     if node.reason:
         other.append(node.reason)
     return [

@@ -15,11 +15,14 @@ import click
     show_default=True,
     help="json: all there is to know, for programs.",
 )
+@click.option(
+    "--labels", is_flag=True, help="Show all labels, also those that every node has by itself."
+)
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until ^C.")
 @click.option(
     "--join-string", is_flag=True, help="Only print the word to join with, which is a secret."
 )
-def command(address: str | None, format_: str, watch: bool, join_string: bool) -> int:
+def command(address: str | None, format_: str, labels: bool, watch: bool, join_string: bool) -> int:
     """Show a cluster's nodes, what they have free, and what waits.
 
     \b
@@ -32,4 +35,4 @@ def command(address: str | None, format_: str, watch: bool, join_string: bool) -
 
     if join_string:
         return _status_run.print_join_string(address)
-    return _status_run.run(address, format_, watch)
+    return _status_run.run(address, format_, watch=watch, with_labels=labels)

@@ -27,6 +27,7 @@ from freehold._core.actors.placing import (
     pick_room,
     placing_shape,
     room_of,
+    rooms_for,
     why_infeasible,
 )
 from freehold._core.actors.rows import (
@@ -452,7 +453,7 @@ info=None))]
         room = None
         if row.not_before <= self.now:
             near = spec.owner.address.node
-            room = pick_room(shape, near, self.rooms.values(), row.refused_by, spec.where)
+            room = pick_room(shape, near, rooms_for(spec, self.rooms), row.refused_by, spec.where)
             is_infeasible = room is None and self.rooms and not row.refused_by
             if is_infeasible and not self._may_come(spec):
                 reason = why_infeasible(shape, self.rooms.values(), spec.where)

@@ -7,12 +7,12 @@ against the node until the next word from it, so that a burst is spread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from freehold._core.messages import ActorSpec, NodeInfo
-from freehold._core.resources import UNIT, Shape, describe, fits, lacking
+from freehold._core.resources import CPU, UNIT, Shape, describe, fits, lacking
 from freehold._core.where import Where, allows, prefers
 
 PACK_UNTIL = 0.5
@@ -51,6 +51,18 @@ class NodeRoom(msgspec.Struct):
 def room_of(info: NodeInfo) -> NodeRoom:
     """A node's room as it was just reported."""
     return NodeRoom(info.node, info.incarnation, info.total, dict(info.available), info.labels)
+
+
+def rooms_for(spec: ActorSpec, rooms: Mapping[str, NodeRoom]) -> Iterable[NodeRoom]:
+    """The nodes to choose from. One without CPUs is mostly a driver's own and ends with it, so a
+    detached actor lives there only if there is no other that fits."""
+    shape = placing_shape(spec)
+    lasting = [
+        room
+        for room in (rooms.values() if spec.options.detached else ())
+        if room.total.get(CPU) and room.may_run(shape, spec.where)
+    ]
+    return lasting or rooms.values()
 
 
 def placing_shape(spec: ActorSpec) -> Shape:

@@ -438,7 +438,9 @@ class ActorCalls:
             return ActorDiedError(
                 actor_id=link.actor.hex(), actor_name=name, reason=reason, cause=cause
             )
-        return ActorUnavailableError(actor_id=link.actor.hex(), actor_name=name, reason=reason)
+        # It lives where it lived, and nothing was said of it: only the way there is broken.
+        why = reason or ActorUnavailableError.reason
+        return ActorUnavailableError(actor_id=link.actor.hex(), actor_name=name, reason=why)
 
     def on_handle_ended(self, row: Row) -> None:
         """The last handle, anywhere, is gone and no call is unfinished."""

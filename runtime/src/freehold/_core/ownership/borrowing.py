@@ -234,6 +234,9 @@ class Borrowing:
             asked.pop(id_, None)
             if not asked:
                 del self._asked[owner]
+        if id_ not in self.table.by_id:  # let go since: nobody registers with the new one
+            for then in self._after.pop(id_, ()):
+                then()
 
     def turn_to(self, supervisor: Address, rows: list[Row]) -> bytes:
         """Borrow rows from a supervisor of their dead owner's; their ids, to be told it now."""

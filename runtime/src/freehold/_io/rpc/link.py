@@ -64,6 +64,9 @@ class LinkListener(Protocol):
     def on_disconnected(self, reason: str) -> None:
         """The stream ended; it is being tried again."""
 
+    def on_renewed(self) -> None:
+        """The link's `credentials` are new ones: those before will not hold for long."""
+
     def on_refused(self, reason: str) -> None:
         """This node may not come in under its incarnation, ever: it was declared dead, or its
         certificate is no good any more."""
@@ -126,7 +129,8 @@ class ControlLink:
         self._report: m.NodeReported | None = None
         self._reporting: Timer | None = None
         self._confirming: Timer | None = None
-        self._renewal_key = b""
+        self._renewal: tuple[bytes, bytes] | None = None
+        """Key and signing request of a renewal under way, so that a late answer fits the key."""
         self.is_dirty = False
         self._is_closed = False
 
@@ -274,20 +278,21 @@ class ControlLink:
         life = self.credentials.expires_unix_s - self._issued_unix_s
         if time.time() < self._issued_unix_s + life / 2:
             return
-        self._renewal_key, request = certificates.make_request()
-        renewal = nodes_pb2.Renewal(signing_request_pem=request)
+        if self._renewal is None:
+            self._renewal = certificates.make_request()
+        renewal = nodes_pb2.Renewal(signing_request_pem=self._renewal[1])
         self._pipe.put(nodes_pb2.FromNode(renewal=renewal))
 
     def _renewed(self, renewed: nodes_pb2.Renewed) -> None:
-        if self._renewal_key:
-            self.credentials = Credentials(
-                renewed.ca_pem,
-                renewed.certificate_pem,
-                self._renewal_key,
-                renewed.expires_unix_s,
-            )
-            self._renewal_key = b""
-            self._issued_unix_s = time.time()
+        if self._renewal is None:
+            return
+        key, _ = self._renewal
+        self._renewal = None
+        self.credentials = Credentials(
+            renewed.ca_pem, renewed.certificate_pem, key, renewed.expires_unix_s
+        )
+        self._issued_unix_s = time.time()
+        self._listener.on_renewed()
 
     def _lost(self, pipe: Pipe | None, reason: str) -> None:
         if pipe is not None and self._pipe is pipe:

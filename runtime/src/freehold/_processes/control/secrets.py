@@ -86,7 +86,9 @@ class ClusterSecrets:
         self.tokens = TokenFiles(auth_dir)
         key_pem = read_file(os.path.join(ca_dir, "ca.key"), "ca_dir")
         try:
-            self.authority = certificates.Authority(ca_pem, key_pem, self.cluster)
+            self.authority = certificates.Authority(
+                ca_pem, key_pem, self.cluster, settings.certificate_life_s
+            )
         except (ValueError, TypeError) as error:
             raise ValueError(f"ca_dir has no CA that can be used: {error}") from None
 

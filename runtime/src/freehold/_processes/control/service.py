@@ -185,7 +185,9 @@ class ControlService:
         if info.node != self._own_node and not is_remote:
             self._watch(link)
         # Membership paces its views; a new node is told at once, and before it is told that it has
-        # joined: what needs it must not be called infeasible for a second.
+        # joined: what needs it must not be called infeasible for a second. But not before it is
+        # kept: a head that comes back without it would never declare it dead.
+        self._carry_out([member_events.KeepNode(info)])
         for node in self._links:
             if node != info.node:
                 self._send(node, m.ClusterView([info]))

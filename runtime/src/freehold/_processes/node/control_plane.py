@@ -14,11 +14,12 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 from freehold._core import messages as m
-from freehold._core.limits import RECONNECT_FIRST_S, RECONNECT_MOST_S
+from freehold._core.limits import LEAF_LOOK_S, RECONNECT_FIRST_S, RECONNECT_MOST_S
 from freehold._io import certificates, hosts
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
@@ -105,19 +106,9 @@ class HeadPlane:
         self._mailbox: Mailbox | None = None
         self._server: ControlServer | None = None
         self._streams: NodeStreams | None = None
-        self._credentials = self._authority.enroll_own(node, self.incarnation)
+        self._own_node = node
+        self.credentials = self._authority.enroll_own(node, self.incarnation)
         self.port = settings.control_port
-
-    @property
-    def credentials(self) -> Credentials:
-        """See `ControlPlane`."""
-        lifetime_s = self._authority.lifetime_s
-        if self._credentials.expires_unix_s - time.time() < lifetime_s / 2:
-            identity = certificates.check_node(
-                self._credentials.certificate_pem, self._authority.ca_pem
-            )
-            self._credentials = self._authority.enroll_own(identity.node, identity.incarnation)
-        return self._credentials
 
     def peer_credentials(self) -> m.Credentials:
         """See `ControlPlane`."""
@@ -188,6 +179,17 @@ class HeadPlane:
                 "or give another: --port"
             ) from None
         self._server = server
+        self._look_after_leaf(node)
+
+    def _look_after_leaf(self, node: NodeManager) -> None:
+        """Sign a new one for the own node at half the life of the last, for it and its processes;
+        again and again."""
+        life_s = self._authority.lifetime_s
+        if self.credentials.expires_unix_s - time.time() < life_s / 2:
+            self.credentials = self._authority.enroll_own(self._own_node, self.incarnation)
+            node.network.change(self.peer_credentials())
+        look_s = min(LEAF_LOOK_S, life_s / 8)
+        node.reactor.call_later(look_s, partial(self._look_after_leaf, node))
 
     def close(self, reason: str) -> None:
         """See `ControlPlane`."""
@@ -327,6 +329,10 @@ class MemberPlane:
 
     def on_disconnected(self, reason: str) -> None:
         """See `LinkListener`; what runs here goes on."""
+
+    def on_renewed(self) -> None:
+        """See `LinkListener`; the processes of this node show the new certificate, too."""
+        self._node.network.change(self.peer_credentials())
 
     def on_refused(self, reason: str) -> None:
         """See `LinkListener`."""

@@ -7,7 +7,8 @@ cannot import what it must fails the starts that wait for it, with what it wrote
 Nobody announces an environment to other nodes: one that gets a demand for an environment that it
 does not know asks the node of the demand's owner, which has it, since the owner runs there. So
 nothing has to be kept in step, and a node that joins late lacks nothing. An environment of a job
-ends with the job's driver, as soon as no worker runs in it (a detached actor may).
+ends with the job's driver, as soon as no worker runs in it: until then a detached actor, which
+outlives the driver, has its tasks run in it. A restart of the actor brings the environment along.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ def python_path(env_vars: dict[str, str], working_dir: str) -> list[str]:
     return [os.path.join(working_dir, entry) for entry in entries if entry]
 
 
+GONE_DRIVERS = 4096
+"""Ended processes that are remembered, so that an environment which comes back with a detached
+actor is known to be of a job that has ended."""
+
 ENV_ANSWER_S = 10.0
 """Seconds until a node that was asked for an environment is taken to have no answer."""
 
@@ -69,7 +74,12 @@ class Environments:
         self._wanted: dict[str, list[Callable[[str], None]]] = {}
         """Environments on their way here, and whom to tell when they have come."""
         self._ended: set[str] = set()
-        """Environments of jobs that have ended: nothing more is started in them."""
+        """Environments of jobs that have ended: they go when nothing runs in them any more, and
+        nothing is started in them, …"""
+        self._outlived: set[str] = set()
+        """… but in these, where a detached actor is to live, or has something to run."""
+        self._gone: dict[Address, None] = {}
+        """The last `GONE_DRIVERS` processes that ended, drivers among them."""
         self._zygotes: dict[str, ZygoteClient] = {}
 
     def handlers(self) -> dict[type, Handler]:
@@ -95,6 +105,9 @@ class Environments:
     def prepare(self, environment: m.Environment, node: str) -> None:
         """Know an environment by its hash; `node` has its files."""
         env = environment.env
+        if environment.driver in self._gone:
+            self._ended.add(env)
+            self._outlived.add(env)
         if env in self._known:
             return
         if environment.package:
@@ -111,6 +124,8 @@ class Environments:
 
     def want(self, env: str, node: str) -> None:
         """Something is to run in this environment: ask `node` for it unless it is known."""
+        if env in self._ended:
+            self._outlived.add(env)
         if not env or env in self._known or env in self._wanted or node == self._hub.node:
             return
         self._wanted[env] = []
@@ -123,7 +138,7 @@ class Environments:
 
     def when_ready(self, env: str, then: Callable[[str], None]) -> None:
         """Call `then("")` when workers can be started in an environment, or with why not."""
-        if env in self._ended:
+        if env in self._ended - self._outlived:
             then(f"the job of runtime environment {env} has ended")
         elif env in self._wanted:
             self._wanted[env].append(then)
@@ -153,7 +168,10 @@ class Environments:
     # ---- ends ------------------------------------------------------------------------------------
 
     def job_ended(self, driver: Address) -> None:
-        """The driver of a job ended: its environments are not needed any more."""
+        """The driver of a job ended: its environments are needed by detached actors alone."""
+        self._gone[driver] = None
+        if len(self._gone) > GONE_DRIVERS:
+            del self._gone[next(iter(self._gone))]
         for env, known in self._known.items():
             if known.driver == driver:
                 self._ended.add(env)
@@ -164,8 +182,9 @@ class Environments:
             client = self._zygotes.pop(env, None)
             if client is not None:
                 client.dismiss()
-            del self._known[env]
+            self._known.pop(env, None)  # it may have been wanted in vain
         self._ended &= in_use
+        self._outlived &= self._ended
 
     # ---- zygotes ---------------------------------------------------------------------------------
 

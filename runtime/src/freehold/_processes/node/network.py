@@ -38,6 +38,8 @@ class NetworkDesk:
         """What the processes of this node have not been told yet."""
         self.place = NodePlace(hub.node, hub.incarnation, "", 0)
         """Where this node is reached."""
+        self.notes: list[str] = []
+        """What its starter should know of that."""
 
     def open(self, host: str, credentials: Credentials | None) -> None:
         """Listen, if this node has a network.
@@ -70,10 +72,16 @@ class NetworkDesk:
         port = self._start.settings.peer_port
         try:
             return Gate(self._hub.peers, host, port)
-        except OSError:
+        except OSError as error:
             if not self._start.is_peer_port_optional:
                 raise
-            return Gate(self._hub.peers, host, 0)
+            gate = Gate(self._hub.peers, host, 0)
+            self.notes.append(
+                f"peer port {port} cannot be listened on ({error.strerror}; a second node of this "
+                f"machine?): this node took {gate.port}. Let other machines reach that, or choose "
+                "one: --peer-port"
+            )
+            return gate
 
     def start(self) -> NetworkStart | None:
         """What a process that begins is told."""

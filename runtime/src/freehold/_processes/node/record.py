@@ -56,9 +56,10 @@ def write(node_path: str, record: NodeRecord) -> None:
     os.replace(f"{path}.new", path)
 
 
-def find(settings: NodeSettings) -> list[NodeRecord]:
-    """The running nodes of this user on this machine, the oldest first."""
-    root = os.path.join(session_base(settings), f"freehold-{os.getuid()}")
+def find(settings: NodeSettings, uid: int | None = None) -> list[NodeRecord]:
+    """The running nodes of this user (or another) on this machine, the oldest first."""
+    owner = os.getuid() if uid is None else uid
+    root = os.path.join(session_base(settings), f"freehold-{owner}")
     found = []
     for cluster in _folders(root):
         for node in _folders(os.path.join(root, cluster)):

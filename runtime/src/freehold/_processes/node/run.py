@@ -141,6 +141,8 @@ def _serve_health(manager: NodeManager) -> list[str]:
 def _ready(manager: NodeManager) -> NodeReady:
     ready = NodeReady(manager.hub.cluster, manager.hub.node, manager.session.path, os.getpid())
     ready.host, ready.port = manager.network.place.host, manager.network.place.port
+    ready.health_port = manager.health.port if manager.health is not None else 0
+    ready.notes += manager.network.notes
     plane = manager.plane
     if plane is not None:
         control = plane.control
@@ -263,7 +265,10 @@ def _say_started(ready: NodeReady, *, is_head: bool) -> None:
     role = "head" if is_head else "node"
     text = f"freehold: {role} {ready.node[:8]} of cluster {ready.cluster}, pid {ready.pid}"
     where = f", control service at {ready.address}" if ready.address else ""
-    print(text + where, flush=True)  # noqa: T201 - its terminal
+    peers = f", peers at port {ready.port}" if ready.port else ""
+    print(text + where + peers, flush=True)  # noqa: T201 - its terminal
+    for note in ready.notes:
+        print(f"freehold: note: {note}", flush=True)  # noqa: T201 - its terminal
 
 
 def _say_failed(error: BaseException, mode: str, channel: int) -> None:

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from freehold._core.limits import LINEAGE_BYTES
+from freehold._core.limits import LEAF_LEAST_S, LEAF_S, LINEAGE_BYTES
 from freehold._core.resources import CPU, GPU, MEMORY, to_units
 from freehold._core.scheduling.events import SchedulerSettings
 from freehold._core.store.events import StoreSettings
@@ -101,6 +101,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ca_dir: str = ""
     """Folder with the CA's `ca.crt` and `ca.key`, for the head alone; by default in `state_dir`."""
+
+    certificate_life_s: float = LEAF_S
+    """Seconds that the certificates hold which the head gives to nodes. They are renewed at half of
+    it, on streams that are there, so a head may be away for half a day and nobody is shut out."""
 
     full_timeout_s: float = 30.0
     """Seconds a producer waits for room while nothing at all is freed, before it gets an error."""
@@ -198,6 +202,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             port = getattr(self, name)
             if not 0 <= port < 1 << 16:
                 raise ValueError(f"{name} is {port} but must be 0 to 65535")
+        if not self.certificate_life_s >= LEAF_LEAST_S:
+            raise ValueError(
+                f"certificate_life_s is {self.certificate_life_s} but must be at least "
+                f"{LEAF_LEAST_S:g} s, to be renewed in time"
+            )
         if self.cluster and not re.fullmatch(_CLUSTER, self.cluster):
             raise ValueError(f"cluster is {self.cluster!r} but must be 12 hex digits")
         for key in self.labels:

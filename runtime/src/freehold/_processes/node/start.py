@@ -76,6 +76,8 @@ class NodeReady(msgspec.Struct):
     error: str = ""
     host: str = ""
     port: int = 0
+    """Where processes of other machines reach this node's."""
+    health_port: int = 0
     address: str = ""
     """`host:port` of the control service, if other machines can join."""
     join_string: str = ""

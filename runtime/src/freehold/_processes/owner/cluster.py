@@ -11,6 +11,7 @@ import msgspec
 from freehold._core import messages as m
 from freehold._core.ids import ACTOR_HANDLE_INDEX, Address, child_task_id, object_id
 from freehold._core.interface import ActorRequest, TaskOptions
+from freehold._core.limits import INLINE_OUTPUT_BYTES
 from freehold._core.ownership.reference import ObjectRef, make_reference
 from freehold._core.ownership.row import PENDING
 from freehold._core.ownership.table import ACTOR_HANDLE
@@ -55,6 +56,12 @@ class ClusterCore(OwnerCore):
         blob, _ = dumps_function(request.cls, is_alone=True)
         name = request.options.class_name
         given = pack(args, kwargs, f"{name}.__init__", self.put) if args or kwargs else _PLAIN
+        if request.options.detached and given.top_level:
+            raise ValueError(
+                f"the constructor's arguments of {name} must be values of {INLINE_OUTPUT_BYTES} "
+                "bytes at most in all, as a detached actor outlives what its maker owns: load more "
+                "in the constructor, or pass it to a method"
+            )
         context = self.current.get() or self.context_here()
         check_given(given, self.owner.table, self.cluster)
         with self.reactor.lock:

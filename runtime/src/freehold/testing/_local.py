@@ -1,14 +1,13 @@
-"""A test kit: clusters of several nodes on one machine, and waiting for what must come true.
+"""A cluster of several nodes on this machine, with the test's own process as the driver.
 
 `LocalCluster` runs real node processes with real sockets, workers and stores; only the machines
-between them are missing. It is what Freehold's own tests use.
+between them are missing. It is what most of Freehold's own tests use.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -22,41 +21,7 @@ from freehold._processes.driver.bootstrap import (
     start_node,
 )
 from freehold._processes.node.settings import arena_bytes, machine_memory
-
-__all__ = ["LocalCluster", "eventually"]
-
-
-def eventually(
-    predicate: Callable[[], Any], timeout_s: float = 10.0, interval_s: float = 0.01
-) -> Any:
-    """Wait until `predicate()` is true and return what it gave.
-
-    Args:
-        predicate: called again and again; an AssertionError of it counts as not yet.
-        timeout_s: seconds after which to give up.
-        interval_s: seconds between calls.
-
-    Raises:
-        AssertionError: it did not come true in time.
-
-    Example:
-        >>> from freehold.testing import eventually
-        >>> eventually(lambda: 42, timeout_s=1.0)
-        42
-    """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        failure: AssertionError | None = None
-        try:
-            value = predicate()
-            if value:
-                return value
-        except AssertionError as error:
-            failure = error
-        if time.monotonic() >= deadline:
-            name = getattr(predicate, "__name__", repr(predicate))
-            raise AssertionError(f"{name} did not come true within {timeout_s} s") from failure
-        time.sleep(interval_s)
+from freehold.testing._waiting import eventually
 
 
 def _share_of_memory(settings: dict[str, Any], nodes: int) -> int | None:
