@@ -131,6 +131,8 @@ class ControlLink:
         self._confirming: Timer | None = None
         self._renewal: tuple[bytes, bytes] | None = None
         """Key and signing request of a renewal under way, so that a late answer fits the key."""
+        self.frames_sent = self.frames_received = 0
+        """Of all streams so far, without the introductions; for the metrics."""
         self.is_dirty = False
         self._is_closed = False
 
@@ -197,6 +199,7 @@ class ControlLink:
             self._confirming = None
         frame.received = self._incoming.received
         self._sent_at = clock.now()
+        self.frames_sent += 1
         self._pipe.put(frame)
 
     def _send_report(self) -> None:
@@ -244,6 +247,7 @@ class ControlLink:
 
     def _receive(self, frame: nodes_pb2.ToNode) -> None:
         self.heard_at = clock.now()
+        self.frames_received += 1
         if frame.HasField("renewed"):
             self._renewed(frame.renewed)
             return
@@ -281,6 +285,7 @@ class ControlLink:
         if self._renewal is None:
             self._renewal = certificates.make_request()
         renewal = nodes_pb2.Renewal(signing_request_pem=self._renewal[1])
+        self.frames_sent += 1
         self._pipe.put(nodes_pb2.FromNode(renewal=renewal))
 
     def _renewed(self, renewed: nodes_pb2.Renewed) -> None:
