@@ -164,8 +164,14 @@ class ControlLink:
             self._report = message  # absolute: only the last counts
             self._send_report()
             return
-        if isinstance(message, m.Heartbeat) and self._pipe is None:
-            return  # its answer would come too late to say anything
+        if isinstance(message, m.Heartbeat):
+            if self._pipe is None:
+                return  # its answer would come too late to say anything
+            if self._report is not None:
+                self._tell_report()  # in the heartbeat's frame, not in one of its own
+            elif clock.now() - self._reported_at < REPORT_PERIOD_S:
+                # The next report in its turn after this frame: so the next heartbeat finds one.
+                self._reported_at = clock.now()
         self._push(message)
 
     def _push(self, message: m.Message) -> None:
@@ -210,6 +216,13 @@ class ControlLink:
         if wait > 0 or self._pipe is None:
             self._reporting = self._reactor.call_later(max(wait, 0.05), self._report_due)
             return
+        self._tell_report()
+
+    def _tell_report(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        assert self._report is not None
         self._reported_at = clock.now()
         report, self._report = self._report, None
         self._push(report)
