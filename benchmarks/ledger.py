@@ -89,6 +89,14 @@ def repeated(all_runs: Iterable[Run]) -> int:
     return sum(count - 1 for count in Counter(run.task for run in all_runs).values())
 
 
+def seconds_until_again(all_runs: Iterable[Run], killed_at: float) -> float:
+    """From the kill to the begin of the first run that makes up for another; 0 if there is none."""
+    known = list(all_runs)
+    before = {run.task for run in known if run.began < killed_at}
+    again = [run.began for run in known if run.began >= killed_at and run.task in before]
+    return min(again) - killed_at if again else 0.0
+
+
 def unfinished(all_runs: Iterable[Run]) -> int:
     """How many runs never ended."""
     return sum(run.ended is None for run in all_runs)

@@ -63,12 +63,14 @@ class Machines:
         words = ["--head", "--port", str(self._port), "--num-cpus", str(num_cpus)]
         return self._start(f"head-{len(self._started)}", words, "")
 
-    def start_node(self, head: Machine, *, num_cpus: int = 1, by_way_of: int = 0) -> Machine:
-        """A node that joins; `by_way_of` is a port of this machine to reach the head through."""
+    def start_node(
+        self, head: Machine, *, resources: dict[str, float] | None = None, by_way_of: int = 0
+    ) -> Machine:
+        """A node of one CPU; `by_way_of` is a port of this machine to reach the head through."""
         word = head.join_string
         if by_way_of:
             word = word.replace(f":{self._port}?", f":{by_way_of}?")
-        words = ["--address", "-", "--num-cpus", str(num_cpus)]
+        words = ["--address", "-", "--num-cpus", "1", "--resources", json.dumps(resources or {})]
         return self._start(f"node-{len(self._started)}", words, word)
 
     def attach(self, api: Any, machine: Machine) -> None:

@@ -147,6 +147,7 @@ def on_local_nodes(bench: Bench, variant: Variant) -> Sample:
         killed_at = sample.metrics.pop("killed_at")
         runs = ledger.read(Path(bench.scratch) / NOTES)
         sample.metrics["lost_task_s"] = ledger.lost_seconds(runs, victim, killed_at)
+        sample.metrics["again_after_s"] = ledger.seconds_until_again(runs, killed_at)
         sample.metrics["tasks_again"] = float(ledger.repeated(runs))
     return sample
 

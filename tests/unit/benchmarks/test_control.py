@@ -9,9 +9,11 @@ import pytest
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.machines import samples
 from benchmarks.rows.control import (
+    BUSY_SHARE,
     FEW,
     MANY,
     NODES,
+    TICK_S,
     WINDOW_S,
     Traffic,
     difference_percent,
@@ -25,14 +27,13 @@ from freehold.testing import eventually
 
 def test_both_loads_keep_the_slots_busy_for_the_same_time() -> None:
     busy = [count * task_seconds(count, WINDOW_S, NODES) for count in (FEW, MANY)]
-    assert busy == [pytest.approx(WINDOW_S * NODES / 2)] * 2
+    assert busy == [pytest.approx(WINDOW_S * NODES * BUSY_SHARE)] * 2
 
 
-@pytest.mark.parametrize(
-    ("elapsed", "made"), [(0.0, 0), (0.59, 9), (30.0, 500), (60.0, 1_000), (61.0, 1_000)]
-)
-def test_calls_are_due_at_an_even_pace(elapsed: float, made: int) -> None:
-    assert due(FEW, WINDOW_S, elapsed) == made
+def test_calls_are_due_at_an_even_pace_and_are_all_made() -> None:
+    ticks = round(WINDOW_S / TICK_S)
+    assert [due(FEW, ticks, tick) for tick in (1, 2, ticks)] == [2 * NODES, 4 * NODES, FEW]
+    assert [due(MANY, ticks, tick) for tick in (1, ticks)] == [NODES * 200, MANY]
 
 
 @pytest.mark.parametrize(("few", "many", "percent"), [(200, 210, 5), (200, 190, 5), (200, 200, 0)])

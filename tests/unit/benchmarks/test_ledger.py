@@ -14,6 +14,7 @@ from benchmarks.ledger import (
     read,
     repeated,
     runs,
+    seconds_until_again,
     unfinished,
 )
 
@@ -63,6 +64,12 @@ def test_runs_beyond_the_first_and_without_an_end_are_counted() -> None:
     known = [Run("a", "x", 1.0, 2.0), Run("a", "y", 3.0, None), Run("b", "x", 2.0, 3.0)]
     assert (repeated(known), unfinished(known)) == (1, 1)
     assert (repeated(known[2:]), unfinished(known[2:])) == (0, 0)
+
+
+def test_first_run_that_makes_up_for_another_is_found() -> None:
+    known = [Run("a", "x", 1.0, 2.0), Run("b", "y", 10.1, 11.0), Run("a", "y", 10.5, 11.0)]
+    assert seconds_until_again(known, KILLED_AT) == pytest.approx(0.5)
+    assert seconds_until_again(known[:2], KILLED_AT) == 0.0
 
 
 def test_what_was_lost_is_made_up_for_by_all_that_are_left() -> None:
