@@ -18,10 +18,10 @@ SOURCES := $(wildcard runtime/src operator/src)
 CODE := $(SOURCES) $(wildcard tests e2e examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
 
-.PHONY: help venv demo test check sim api api-all e2e e2e-down bench proto chart fmt lock clean
+.PHONY: help venv demo test check sim api api-all e2e e2e-down bench bench-k8s proto chart fmt lock clean
 
 help:  ## explain the targets (the default)
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 # Packages come first, checked by hash; the project itself after, without resolving or fetching anything.
 $(STAMP): requirements.lock pyproject.toml
@@ -70,6 +70,9 @@ e2e-down:  ## remove the kind cluster; what was built stays cached
 
 bench: $(STAMP)  ## measure side by side with Ray (in an environment of its own); fails when a bar is missed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-k8s: $(STAMP)  ## measure the operator on the kind cluster of `make e2e`; fails when a bar is missed
+	$(BIN)/python benchmarks/k8s.py $(BENCH_ARGS)
 
 proto: $(STAMP)  ## make the Python code of runtime/proto again
 	$(BIN)/python runtime/proto/generate.py

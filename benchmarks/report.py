@@ -71,9 +71,17 @@ def summary(table_lines: Sequence[Line]) -> str:
 def write_json(
     path: Path, table_lines: Sequence[Line], results: Results, options: dict[str, Any]
 ) -> None:
-    """Everything measured, with every round."""
+    """Everything measured, with every round, as a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {
+    found = document(table_lines, results, options)
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+def document(
+    table_lines: Sequence[Line], results: Results, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything measured, with every round, and on what."""
+    return {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": {
             "cpus": os.cpu_count(),
@@ -100,7 +108,6 @@ def write_json(
             if source == "ray"
         },
     }
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def progress(title: str, side: str, value: float, unit: str) -> str:

@@ -10,6 +10,8 @@ def all_rows() -> list[Row]:
     """Every row, by the order of the bars. Imported late so that `--help` needs none of them."""
     from benchmarks.rows import (
         actors,
+        control,
+        failures,
         memory,
         objects,
         robustness,
@@ -30,6 +32,8 @@ def all_rows() -> list[Row]:
         memory,
         scheduling,
         sort,
+        failures,
+        control,
         robustness,
         signals,
     )
@@ -41,6 +45,6 @@ def all_rows() -> list[Row]:
 
 def programs() -> dict[str, Row]:
     """Rows by key, with those that only lend their program to a row of the host."""
-    from benchmarks.rows import robustness
+    from benchmarks.rows import failures, robustness
 
-    return {row.key: row for row in [*all_rows(), *robustness.LENT]}
+    return {row.key: row for row in [*all_rows(), *robustness.LENT, *failures.LENT]}

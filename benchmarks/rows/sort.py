@@ -57,9 +57,9 @@ def baseline(partitions: int) -> Callable[[Host], Sample]:
 
     def measure(host: Host) -> Sample:
         folder = prepare(host)
-        output = _empty(host.scratch / "sort-bare")
+        output = empty(host.scratch / "sort-bare")
         seconds = float(bare(host, "sort", str(folder), str(output), str(partitions))["seconds"])
-        _validate(host, output)
+        validate(host, output)
         return Sample(seconds)
 
     return measure
@@ -76,8 +76,8 @@ def sort(partitions: int) -> Callable[[Bench, Variant], Sample]:
         scratch = Path(bench.scratch)
         inputs = record_files(scratch / "sort-input")
         small = [FilePart(inputs[0].path, 0, WARM_UP_RECORDS)]
-        sort_files(small, _empty(scratch / "sort-warm"), 4, uniform_keys=True)
-        output = _empty(scratch / f"sort-{bench.side}")
+        sort_files(small, empty(scratch / "sort-warm"), 4, uniform_keys=True)
+        output = empty(scratch / f"sort-{bench.side}")
         started = time.perf_counter()
         written = sort_files(inputs, output, partitions, uniform_keys=True)
         elapsed = time.perf_counter() - started
@@ -91,10 +91,11 @@ def sort(partitions: int) -> Callable[[Bench, Variant], Sample]:
 
 def validate_output(host: Host, side: str) -> None:
     """What a side wrote is the input, sorted; then it is deleted."""
-    _validate(host, host.scratch / f"sort-{side}")
+    validate(host, host.scratch / f"sort-{side}")
 
 
-def _validate(host: Host, output: Path) -> None:
+def validate(host: Host, output: Path) -> None:
+    """A folder has the input, sorted; then it is deleted."""
     expected = json.loads((host.scratch / "sort-expected.json").read_text())
     found = bare(host, "validate", str(output))
     if found != {**expected, "unordered": 0}:
@@ -102,7 +103,8 @@ def _validate(host: Host, output: Path) -> None:
     shutil.rmtree(output)
 
 
-def _empty(folder: Path) -> Path:
+def empty(folder: Path) -> Path:
+    """The folder, with nothing in it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder

@@ -283,6 +283,19 @@ def test_reports_are_told_at_most_twice_a_second_and_the_last_counts(
     eventually(lambda: head.heard[-1] == last)
     told = sum(isinstance(message, m.NodeReported) for message in head.heard)
     assert told <= 2 + (time.monotonic() - began) / link_module.REPORT_PERIOD_S
+    assert 0 < node.link.frames_sent <= len(head.heard) + (time.monotonic() - began)
+
+
+def test_a_report_that_waits_goes_along_with_a_heartbeat(head: Head, node: Node) -> None:
+    first, second = (m.NodeReported(NODE, {"CPU": x}, {}) for x in (1, 2))
+    node.say(first)
+    eventually(lambda: head.heard[-1] == first)
+    before = node.link.frames_sent
+    node.say(second, m.Heartbeat(7))
+    eventually(lambda: head.heard[-2:] == [second, m.Heartbeat(7)])
+    assert node.link.frames_sent == before + 1
+    node.say(first)
+    eventually(lambda: head.heard[-1] == first)
 
 
 def test_a_silent_node_is_heard_all_the_same(

@@ -234,7 +234,8 @@ CONFIRM_S = 1.0
 """What was taken of a node's stream is confirmed within this, if nothing else is sent before."""
 
 REPORT_PERIOD_S = 0.5
-"""Least time between two reports of one node: with the views, two frames a node and second."""
+"""Least time between two reports of one node, but for one that goes along with a heartbeat: a node
+sends two frames a second at the most where nothing but its load changes."""
 
 RECONNECT_FIRST_S = 0.2
 """Pause before a node tries the control service again, doubled each time and spread at random, …"""

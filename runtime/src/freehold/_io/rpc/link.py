@@ -131,6 +131,8 @@ class ControlLink:
         self._confirming: Timer | None = None
         self._renewal: tuple[bytes, bytes] | None = None
         """Key and signing request of a renewal under way, so that a late answer fits the key."""
+        self.frames_sent = self.frames_received = 0
+        """Of all streams so far, without the introductions; for the metrics."""
         self.is_dirty = False
         self._is_closed = False
 
@@ -162,8 +164,14 @@ class ControlLink:
             self._report = message  # absolute: only the last counts
             self._send_report()
             return
-        if isinstance(message, m.Heartbeat) and self._pipe is None:
-            return  # its answer would come too late to say anything
+        if isinstance(message, m.Heartbeat):
+            if self._pipe is None:
+                return  # its answer would come too late to say anything
+            if self._report is not None:
+                self._tell_report()  # in the heartbeat's frame, not in one of its own
+            elif clock.now() - self._reported_at < REPORT_PERIOD_S:
+                # The next report in its turn after this frame: so the next heartbeat finds one.
+                self._reported_at = clock.now()
         self._push(message)
 
     def _push(self, message: m.Message) -> None:
@@ -197,6 +205,7 @@ class ControlLink:
             self._confirming = None
         frame.received = self._incoming.received
         self._sent_at = clock.now()
+        self.frames_sent += 1
         self._pipe.put(frame)
 
     def _send_report(self) -> None:
@@ -207,6 +216,13 @@ class ControlLink:
         if wait > 0 or self._pipe is None:
             self._reporting = self._reactor.call_later(max(wait, 0.05), self._report_due)
             return
+        self._tell_report()
+
+    def _tell_report(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        assert self._report is not None
         self._reported_at = clock.now()
         report, self._report = self._report, None
         self._push(report)
@@ -244,6 +260,7 @@ class ControlLink:
 
     def _receive(self, frame: nodes_pb2.ToNode) -> None:
         self.heard_at = clock.now()
+        self.frames_received += 1
         if frame.HasField("renewed"):
             self._renewed(frame.renewed)
             return
@@ -281,6 +298,7 @@ class ControlLink:
         if self._renewal is None:
             self._renewal = certificates.make_request()
         renewal = nodes_pb2.Renewal(signing_request_pem=self._renewal[1])
+        self.frames_sent += 1
         self._pipe.put(nodes_pb2.FromNode(renewal=renewal))
 
     def _renewed(self, renewed: nodes_pb2.Renewed) -> None:

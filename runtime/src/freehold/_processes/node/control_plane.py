@@ -79,6 +79,10 @@ class ControlPlane(Protocol):
     def refusals(self) -> dict[str, int]:
         """Calls that were not let in, by kind; of a head."""
 
+    @property
+    def frames(self) -> dict[str, int]:
+        """Frames "sent" to the control service and "received" from it; of a node that joined."""
+
     def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
         """Serve, or join; on the reactor's thread, before it runs."""
 
@@ -138,6 +142,11 @@ class HeadPlane:
     def refusals(self) -> dict[str, int]:
         """Calls that were not let in, by kind."""
         return dict(self._server.refusals.by_kind) if self._server is not None else {}
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """See `ControlPlane`; its own node's go through no stream."""
+        return {}
 
     def serve(self, reactor: Reactor, own_node: str) -> ControlService:
         """The control service, as it was when an earlier head of the cluster ended.
@@ -284,6 +293,13 @@ class MemberPlane:
     def refusals(self) -> dict[str, int]:
         """See `ControlPlane`."""
         return {}
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """See `ControlPlane`."""
+        if self.link is None:
+            return {}
+        return {"sent": self.link.frames_sent, "received": self.link.frames_received}
 
     def begin(self, node: NodeManager, joined: m.NodeJoined) -> None:
         """See `ControlPlane`."""

@@ -67,6 +67,11 @@ def _metrics(node: NodeManager) -> Iterator[str]:
         for kind, count in sorted(node.plane.refusals.items()):
             labels = f'plane="control",kind="{kind}"'
             yield f"freehold_refused_connections_total{{{labels}}} {count}"
+        yield from _metric(
+            "freehold_control_frames_total", "counter", "Frames to and from the control service."
+        )
+        for direction, count in node.plane.frames.items():
+            yield f'freehold_control_frames_total{{direction="{direction}"}} {count}'
     if node.control is not None:
         members = node.control.membership.snapshot()
         yield from _metric("freehold_nodes", "gauge", "Nodes of the cluster by state.")
