@@ -201,10 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     options = _parser().parse_args(arguments)
     results = Results()
+    rows = [row for row in ROWS if options.only in ("", row.key)]
     try:
         with _site(options) as site:
-            measure_ready(site, options.rounds, results)
-            measure_create(site, options.rounds, results)
+            if READY in rows:
+                measure_ready(site, options.rounds, results)
+            if CREATE in rows:
+                measure_create(site, options.rounds, results)
     except (
         BenchError,
         CommandError,
@@ -214,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         print(f"the benchmark went wrong: {error}", file=sys.stderr)
         return 2
-    table_lines = lines(ROWS, results, sides=("freehold",))
+    table_lines = lines(rows, results, sides=("freehold",))
     if options.format == "json":
         print(json.dumps(report.document(table_lines, results, {"rounds": options.rounds})))
     else:
@@ -272,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--only", choices=[row.key for row in ROWS], default="", help="one row")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds a row (default 5)")
     parser.add_argument(
         "--format", choices=("table", "json"), default="table", help="what to print at the end"

@@ -5,13 +5,14 @@ Place in the flow: `k8s.py` collects; this is its arithmetic, and the bars. Pure
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from benchmarks.model import Bar, BenchError, Row
 
-_DECISION = re.compile(r"^(\S+) info freehold_operator\.decisions decided (.*)$")
+_DECISIONS = "freehold_operator.decisions"
 _QUEUED = re.compile(r"^queued ([0-9.]+)$", re.MULTILINE)
 
 Event = tuple[float, str, str]
@@ -63,18 +64,18 @@ def queued_times(log: str) -> list[float]:
 def create_times(log: str, about: str) -> list[float]:
     """When the operator had created a pod for an object (`FuturesCluster/namespace/name`).
 
-    Its decision log has a line, with milliseconds, as soon as the create call has returned.
+    Its decision log, JSON as the chart sets it, has a line with milliseconds as soon as the create
+    call has returned.
     """
     found = []
     for line in log.splitlines():
-        decision = _DECISION.match(line)
-        if decision is None:
+        if not line.startswith("{"):
             continue
-        words = decision[2].split()
-        if {f"about={about}", "action=create"} <= set(words) and any(
-            word.startswith("what=Pod/") for word in words
-        ):
-            found.append(datetime.fromisoformat(decision[1]).timestamp())
+        said = json.loads(line)
+        if said.get("logger") != _DECISIONS or said.get("about") != about:
+            continue
+        if said["action"] == "create" and said["what"].startswith("Pod/"):
+            found.append(datetime.fromisoformat(said["time"]).timestamp())
     return found
 
 

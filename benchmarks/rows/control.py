@@ -182,6 +182,7 @@ def traffic(bench: Bench, variant: Variant) -> Sample:
     metrics["most_frames"] = max(
         metrics[f"{name}_{way}"] for name in found for way in ("sent", "received")
     )
+    metrics["many_of_few"] = many_rate / few_rate
     return Sample(difference_percent(few_rate, many_rate), metrics)
 
 

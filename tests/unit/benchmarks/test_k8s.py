@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -22,17 +23,24 @@ from benchmarks.verdicts import Results, lines
 from e2e.support.cluster import Cluster
 
 ABOUT = "FuturesCluster/space/elastic"
-OPERATOR_LOG = f"""\
-2026-01-02T03:04:05.250Z info freehold_operator.decisions decided about={ABOUT} action=create \
-what=Secret/elastic-ca why="it is new"
-2026-01-02T03:04:06.750Z info freehold_operator.decisions decided about={ABOUT} action=create \
-what=Pod/elastic-workers-abc why="1 queued, no slot"
-2026-01-02T03:04:07.000Z info freehold_operator.decisions decided about={ABOUT}-2 action=create \
-what=Pod/elastic-2-workers-abc why="1 queued"
-2026-01-02T03:04:08.000Z info freehold_operator.decisions decided about={ABOUT} action=delete \
-what=Pod/elastic-workers-abc why="action=create what=Pod/x"
-2026-01-02T03:04:09.000Z warning freehold_operator.reconciler something else
-"""
+
+
+def _said(second: str, about: str, action: str, what: str) -> str:
+    fields = {"about": about, "action": action, "what": what, "why": "action=create"}
+    logger = "freehold_operator.decisions"
+    return json.dumps({"time": f"2026-01-02T03:04:{second}Z", "logger": logger, **fields})
+
+
+OPERATOR_LOG = "\n".join(
+    [
+        _said("05.250", ABOUT, "create", "Secret/elastic-ca"),
+        _said("06.750", ABOUT, "create", "Pod/elastic-workers-abc"),
+        _said("07.000", f"{ABOUT}-2", "create", "Pod/elastic-2-workers-abc"),
+        _said("08.000", ABOUT, "delete", "Pod/elastic-workers-abc"),
+        '{"time": "2026-01-02T03:04:09.000Z", "logger": "freehold_operator.reconciler"}',
+        "something of a library",
+    ]
+)
 AT = 1767323045.0
 """2026-01-02T03:04:05Z."""
 
