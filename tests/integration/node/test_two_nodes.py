@@ -17,7 +17,8 @@ from freehold._io.shm import Arena
 from freehold._processes.driver.bootstrap import NodeProcess
 from freehold._processes.node.start import NodeReady
 from freehold.errors import FreeholdSystemError
-from freehold.testing import LocalCluster, _Authority, eventually
+from freehold.testing import LocalCluster, eventually
+from freehold.testing._local import _Authority
 
 Start = Callable[..., NodeProcess]
 
