@@ -19,7 +19,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 from freehold._core import messages as m
-from freehold._core.limits import LEAF_LOOK_S, RECONNECT_FIRST_S, RECONNECT_MOST_S
+from freehold._core.limits import JOIN_PAUSE_MOST_S, LEAF_LOOK_S, RECONNECT_FIRST_S
 from freehold._io import certificates, hosts
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
@@ -258,7 +258,7 @@ class MemberPlane:
                     is_told = True
                     print(f"freehold: {error}; trying for {timeout_s:g} s", file=sys.stderr)  # noqa: T201 - the log
             time.sleep(pause_s * random.uniform(0.5, 1.5))
-            pause_s = min(2 * pause_s, RECONNECT_MOST_S)
+            pause_s = min(2 * pause_s, JOIN_PAUSE_MOST_S)
 
     @property
     def credentials(self) -> Credentials:
