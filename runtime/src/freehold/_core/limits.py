@@ -244,7 +244,7 @@ RECONNECT_MOST_S = 5.0
 """… to this at the most: a restarted head has its nodes back within seconds."""
 
 JOIN_PAUSE_MOST_S = 1.0
-"""The same for a node that joins the first time: somebody waits for it, and a try is one handshake."""
+"""The same for a node that joins the first time: people wait for it, and a try is one handshake."""
 
 PROOF_S = 10.0
 """Who opens a node's stream shows who it is within this."""
