@@ -80,13 +80,13 @@ def _serve(manager: NodeManager, channel: int, root: str, notes: list[str]) -> N
 
     if start.mode != FOREGROUND:
         _to_log(manager.session)
+    _end_on_signals(manager)  # before anybody is told that it runs, and may end it
     if manager.is_first:
         say_ready()
     else:
         manager.on_joined = say_ready
     if start.mode == CHILD:
         manager.watch_starter(channel)
-    _end_on_signals(manager)
     if start.is_first:
         manager.reactor.call_later(SWEEP_AFTER_S, lambda: _sweep(root))
     gc.collect()
