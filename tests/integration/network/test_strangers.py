@@ -420,8 +420,9 @@ def test_a_callee_without_the_secret_is_not_heard(tmp_path: Path) -> None:
             caller.send(Address("a" * 32, 3), done(1))
             sock, _ = listener.accept()
             with sock:
+                sock.recv(1 << 16)  # its preamble
                 sock.sendall(frames.encode([m.Challenge(bytes(32))]))
-                sock.recv(1 << 16)
+                sock.recv(1 << 16)  # its hello
                 sock.sendall(frames.encode([m.Welcome(bytes(32))]) + frames.encode([done(2)]))
                 eventually(lambda: caller.ended, timeout_s=10)
         finally:
