@@ -23,9 +23,11 @@ def test_a_sort_over_two_nodes_is_valid(cluster: Cluster, namespace: str, releas
         objectStore={"size": "400Mi"},
         template={"spec": {"topologySpreadConstraints": [spread]}},
     )
+    cluster.apply(fh.futures_cluster("two", fh.cluster_spec(group)), namespace=namespace)
+    # A driver begins with the head, whoever has joined by then: all of so short a job on one node.
+    fh.await_condition(cluster, "fc/two", namespace, "Ready", timeout_s=60.0)
     program = ["freehold", "sort", "--records", str(RECORDS), "--format", "json"]
-    job = fh.futures_job("sort", program, clusterTemplate={"spec": fh.cluster_spec(group)})
-    job["spec"]["deletionPolicy"] = {"onSuccess": "Keep", "onFailure": "Keep"}
+    job = fh.futures_job("sort", program, clusterRef={"name": "two"})
     cluster.apply(job, namespace=namespace)
     assert fh.await_end(cluster, "sort", namespace, timeout_s=120.0) == "Complete"
     log = fh.driver_log(cluster, "sort", namespace)
