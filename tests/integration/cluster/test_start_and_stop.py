@@ -197,6 +197,15 @@ def test_wrong_usage_says_what_to_give(machines: Machines, words: tuple[str, ...
     assert text in done.stderr
 
 
+def test_a_folder_of_secrets_that_is_not_there_is_named(machines: Machines, tmp_path: Path) -> None:
+    folder = str(tmp_path / "none-such")
+    words = ("start", "--head", "--host", "127.0.0.1", "--port", "0")
+    done = machines.cli(*words, FREEHOLD_AUTH_DIR=folder)
+    assert done.returncode != 0
+    assert "auth_dir must have a file `token`" in done.stderr
+    assert "failed inside" not in done.stderr
+
+
 def test_a_malformed_join_string_is_not_repeated(machines: Machines) -> None:
     done = machines.cli("start", "--address", "freehold://SECRETSECRET@h:1")
     assert done.returncode == 1

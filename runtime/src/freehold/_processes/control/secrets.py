@@ -31,12 +31,21 @@ class TokenFiles:
 
     Args:
         folder: has `token`, and `token.previous` while that is still good.
+
+    Raises:
+        ValueError: there is no token; the message begins with the setting.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._read_at = time.monotonic()
-        self._tokens = self._read()
+        try:
+            self._tokens = self._read()
+        except OSError as error:
+            path = os.path.join(folder, "token")
+            raise ValueError(
+                f"auth_dir must have a file `token`: {path} cannot be read ({error.strerror})"
+            ) from None
 
     def all(self) -> tuple[str, ...]:
         """The current one first."""
@@ -148,7 +157,10 @@ def read_file(path: str, setting: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ValueError(f"{setting}: {path} cannot be read ({error.strerror})") from None
+        name = os.path.basename(path)
+        raise ValueError(
+            f"{setting} must have a file `{name}`: {path} cannot be read ({error.strerror})"
+        ) from None
 
 
 def _lock(folder: str) -> int:
