@@ -50,6 +50,17 @@ def hand_off(owner: Owner, target: Address) -> m.HandOff:
     return found[0]
 
 
+def given_away(old: Owner, new: Owner, other: Owner) -> tuple[m.Refs, ObjectRef[object]]:
+    """What `other` holds goes from `old` to `new`: as `old` told of it, and the reference."""
+    ref = put(old)
+    described = old.borrowing.describe([ref])
+    (held,) = lend(old, other, ref)
+    del ref
+    old.handoff.hand_over(new.address)
+    exchange(old, new, other)
+    return described, held
+
+
 def test_the_target_owns_and_the_borrower_turns_to_it() -> None:
     old, new, other = make_owner(WORKER), make_owner(DRIVER), make_owner(OTHER)
     ref = put(old)
@@ -273,12 +284,7 @@ def test_pending_rows_are_waited_for() -> None:
 def test_who_asks_a_former_owner_is_sent_on() -> None:
     """The reference came from somebody who had it under the former owner's name."""
     old, new, other, third = map(make_owner, (WORKER, DRIVER, OTHER, THIRD))
-    ref = put(old)
-    described = old.borrowing.describe([ref])
-    (held,) = lend(old, other, ref)
-    del ref
-    old.handoff.hand_over(DRIVER)
-    exchange(old, new, other)
+    described, held = given_away(old, new, other)
     (late,) = third.borrowing.meet(described, OTHER, is_covered=True)
     counted: list[bool] = []
     third.borrowing.after_registration([late], lambda: counted.append(True))
@@ -294,12 +300,7 @@ def test_who_asks_a_former_owner_is_sent_on() -> None:
 
 def test_nobody_waits_for_what_was_let_go_before_it_was_sent_on() -> None:
     old, new, other, third = map(make_owner, (WORKER, DRIVER, OTHER, THIRD))
-    ref = put(old)
-    described = old.borrowing.describe([ref])
-    (held,) = lend(old, other, ref)
-    del ref
-    old.handoff.hand_over(DRIVER)
-    exchange(old, new, other)
+    described, held = given_away(old, new, other)
     (late,) = third.borrowing.meet(described, OTHER, is_covered=True)
     (ask,) = said(third, m.Borrow, WORKER)
     taken: list[bool] = []
@@ -315,12 +316,7 @@ def test_nobody_waits_for_what_was_let_go_before_it_was_sent_on() -> None:
 
 def test_after_its_end_the_heir_is_asked() -> None:
     old, new, other, third = map(make_owner, (WORKER, DRIVER, OTHER, THIRD))
-    ref = put(old)
-    described = old.borrowing.describe([ref])
-    (held,) = lend(old, other, ref)
-    del ref
-    old.handoff.hand_over(DRIVER)
-    exchange(old, new, other)
+    described, held = given_away(old, new, other)
     for process in (new, other, third):
         process.on_process_died(WORKER, CLEAN, 0.0, DRIVER)
     (late,) = third.borrowing.meet(described, OTHER, is_covered=True)

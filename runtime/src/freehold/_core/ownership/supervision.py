@@ -258,12 +258,11 @@ class Supervision:
         one that leaves.
         """
         is_dead = self._owner.borrowing.is_dead
-        first = asked if above is None else above
-        at = next((at for at, s in enumerate(line) if s.address == first), -1)
-        if above is None and at >= 0 and not is_dead(line[at].address):
-            return at
-        rest = range(0 if above is None else at + 1, len(line))
-        return next((at for at in rest if not is_dead(line[at].address)), None)
+        places = [supervisor.address for supervisor in line]
+        if above is None and asked in places and not is_dead(asked):
+            return places.index(asked)
+        first = places.index(above) + 1 if above in places else 0
+        return next((at for at in range(first, len(line)) if not is_dead(places[at])), None)
 
     def _may_ask(self, line: tuple[Supervisor, ...]) -> bool:
         at = self._nearest(line)
