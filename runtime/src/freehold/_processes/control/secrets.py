@@ -42,10 +42,7 @@ class TokenFiles:
         try:
             self._tokens = self._read()
         except OSError as error:
-            path = os.path.join(folder, "token")
-            raise ValueError(
-                f"auth_dir must have a file `token`: {path} cannot be read ({error.strerror})"
-            ) from None
+            raise _unreadable(os.path.join(folder, "token"), "auth_dir", error) from None
 
     def all(self) -> tuple[str, ...]:
         """The current one first."""
@@ -157,10 +154,14 @@ def read_file(path: str, setting: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        name = os.path.basename(path)
-        raise ValueError(
-            f"{setting} must have a file `{name}`: {path} cannot be read ({error.strerror})"
-        ) from None
+        raise _unreadable(path, setting, error) from None
+
+
+def _unreadable(path: str, setting: str, error: OSError) -> ValueError:
+    name = os.path.basename(path)
+    return ValueError(
+        f"{setting} must have a file `{name}`: {path} cannot be read ({error.strerror})"
+    )
 
 
 def _lock(folder: str) -> int:
