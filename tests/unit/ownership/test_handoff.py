@@ -340,6 +340,25 @@ def test_an_heir_that_was_not_given_it_leaves_it_to_the_supervisors() -> None:
     assert row_of(held).state == PENDING
 
 
+def test_an_heir_that_has_nothing_yet_can_have_it_made_again() -> None:
+    """It is the supervisor, too: what it said before it was told so counts no more."""
+    third = make_owner(THIRD)
+    line = (m.Supervisor(DRIVER, ROOT, 3),)
+    id_ = put(make_owner(WORKER)).binary()
+    third.on_process_died(WORKER, CRASH, 0.0, DRIVER)
+    refs = m.Refs([m.OwnerInfo(WORKER, line)], id_ + b"\0\0")
+    (held,) = third.borrowing.meet(refs, OTHER, is_covered=True)
+    third.await_row(row_of(held), object(), 0.0)
+    deliver(DRIVER, third, m.Borrowed(b"", id_))
+    assert [asked.ids for asked in said(third, m.Orphaned, DRIVER)] == [id_]
+    deliver(DRIVER, third, m.Resolved(id_, "gone"))  # an answer to what was asked before that
+    assert row_of(held).state == PENDING
+    deliver(DRIVER, third, m.Borrowed(id_, b""))
+    assert row_of(held).registration == REGISTERED
+    deliver(DRIVER, third, m.Resolved(id_, "ready", b"value"))
+    assert row_of(held).value == b"value"
+
+
 def test_a_clean_end_with_an_heir_leaves_late_comers_a_grace() -> None:
     """Who borrowed through it may not have heard yet."""
     old, new, other = make_owner(WORKER), make_owner(DRIVER), make_owner(OTHER)
