@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from e2e.support.cluster import POLL_S, Cluster, CommandError
+from e2e.support.cluster import POLL_S, Cluster, CommandError, kind_cluster, run
 
 from freehold.testing import eventually
 
@@ -74,6 +74,26 @@ def test_pods_of_two_nodes_reach_each_other(
     assert first["spec"]["nodeName"] != second["spec"]["nodeName"]
     assert fetch(cluster, namespace, pods[0], second["status"]["podIP"]) == pods[1]
     assert fetch(cluster, namespace, pods[1], first["status"]["podIP"]) == pods[0]
+
+
+def test_a_cluster_whose_engine_was_restarted_is_connected_again(
+    cluster: Cluster, namespace: str, pods: list[str]
+) -> None:
+    """The routes between nodes end with their containers; where kindnet runs, it brings them back."""
+    if cluster.kind_name is None:
+        pytest.skip("only the nodes of kind's clusters are this machine's containers")
+    first, second = (cluster.get("pod", name, namespace) for name in pods)
+    cidr = cluster.get("node", second["spec"]["nodeName"])["spec"]["podCIDR"]
+    run(["docker", "exec", first["spec"]["nodeName"], "ip", "route", "delete", cidr])
+    kind_cluster(cluster.kind_name)
+
+    def reached() -> bool:
+        try:
+            return fetch(cluster, namespace, pods[0], second["status"]["podIP"]) == pods[1]
+        except CommandError:
+            return False
+
+    eventually(reached, 30, interval_s=POLL_S)
 
 
 def test_a_service_is_found_by_name_from_the_other_node(

@@ -59,9 +59,10 @@ configuration() {  # configuration IS_BUILT_HERE
   for _ in $(seq "$workers"); do printf -- '- role: worker\n'; done
 }
 
-# What kindnet would do: a point-to-point plugin per node, and static routes between the nodes.
+# What kindnet would do: a point-to-point plugin per node, and static routes between the nodes. The routes end with a
+# node's container and its addresses may change, so this is done again for a cluster that came back with its engine.
 connect_pods() {
-  local node other cidr address
+  local node other cidr address masquerade
   for node in $(nodes); do
     cidr=""
     for _ in $(seq 100); do
@@ -81,7 +82,9 @@ JSON
     for other in $(nodes); do
       [ "$other" = "$node" ] || docker exec "$other" ip route replace "$cidr" via "$address"
     done
-    docker exec "$node" iptables -t nat -A POSTROUTING -s "$cidr" ! -d "$pods" -j MASQUERADE
+    masquerade=(POSTROUTING -s "$cidr" ! -d "$pods" -j MASQUERADE)
+    docker exec "$node" iptables -t nat -C "${masquerade[@]}" 2> /dev/null ||
+      docker exec "$node" iptables -t nat -A "${masquerade[@]}"
   done
 }
 
@@ -93,8 +96,10 @@ remove() {
 up() {
   local image found is_built_here=false
   image=$(node_image)
+  [[ $image != freehold-e2e/* ]] || is_built_here=true
   found=$(state "$image")
   if [ "$found" = works ]; then
+    ! $is_built_here || connect_pods
     # What a test left behind that died in the middle of a drain.
     kube uncordon -l '!node-role.kubernetes.io/control-plane' > /dev/null
     return
@@ -102,7 +107,6 @@ up() {
   say "making the cluster $name on $image: $found"
   remove
   mkdir -p "$cache/clusters/$name"
-  [[ $image != freehold-e2e/* ]] || is_built_here=true
   configuration $is_built_here |
     kind create cluster -q --name "$name" --image "$image" --kubeconfig "$kubeconfig" --config - >&2 9>&- ||
     die "kind could not make the cluster"
