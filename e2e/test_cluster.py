@@ -79,7 +79,7 @@ def test_pods_of_two_nodes_reach_each_other(
 def test_a_cluster_whose_engine_was_restarted_is_connected_again(
     cluster: Cluster, namespace: str, pods: list[str]
 ) -> None:
-    """The routes between nodes end with their containers; where kindnet runs, it brings them back."""
+    """The routes between nodes end with their containers; kindnet brings them back by itself."""
     if cluster.kind_name is None:
         pytest.skip("only the nodes of kind's clusters are this machine's containers")
     first, second = (cluster.get("pod", name, namespace) for name in pods)
