@@ -357,6 +357,22 @@ def test_who_waits_for_the_same_shape_itself_is_not_asked() -> None:
     assert of(world.want(1, CPU1, DRIVER, key=1), ev.AskReturnIdle) == []
 
 
+def test_who_waits_no_longer_is_asked_for_those_who_do() -> None:
+    world = World(CPU=1)
+    world.want(2)
+    world.start_all()
+    assert of(world.want(1, owner=SECOND), ev.AskReturnIdle) == []
+    assert world.want(1) == [ev.AskReturnIdle(DRIVER, 1)]
+
+
+def test_who_waits_no_longer_keeps_what_it_has_if_nobody_else_waits() -> None:
+    """Its next tasks would have to ask again: those of a shuffle's second stage, say."""
+    world = World(CPU=1)
+    world.want(2)
+    world.start_all()
+    assert of(world.want(1), ev.AskReturnIdle) == []
+
+
 def test_asking_has_a_pause() -> None:
     world = World(CPU=1)
     world.want(1)

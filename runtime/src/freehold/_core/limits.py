@@ -154,6 +154,14 @@ DEAD_SHOWN_S = 3600.0
 BLOCKED_AFTER_S = 0.002
 """A wait shorter than this does not give the CPU back: the two messages would cost more."""
 
+ARGUMENT_PATIENCE_S = 0.5
+"""The same for stored arguments on their way from another node: they come by themselves, and a node
+that takes on more work meanwhile runs it all at once when they are there."""
+
+PULLS_AHEAD = 64
+PULLS_AHEAD_BYTES = 64 << 20
+"""Values of other nodes that one reader has on their way beside the one that it waits for."""
+
 FLUSH_AFTER_S = 0.005
 """The background leader's period: what a busy user thread left unsent leaves within it."""
 

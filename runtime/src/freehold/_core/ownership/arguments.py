@@ -21,6 +21,10 @@ NEAR_BYTES = 1 << 20
 """Bytes of arguments on a node from which a task had rather run there: below, another node's free
 CPU is worth more than the millisecond that moving them takes."""
 
+NEAR_SHARE = 0.5
+"""Of the most that any node holds: nodes with at least that much are as good as the first. A
+shuffle's reduces have a block of every node; all of them would go to the one with a block more."""
+
 _NO_REFS = Refs([], b"")
 
 
@@ -86,14 +90,20 @@ class Arguments:
             self._owner.ready_to_run(task, now)
 
     def nearest(self, task: Task) -> str:
-        """The node that holds most bytes of a task's arguments, "" if moving them costs nothing."""
+        """The node that holds most bytes of a task's arguments, "" if moving them costs nothing.
+
+        Of several that hold about as much the tasks take turns.
+        """
         held: dict[str, int] = {}
         for _, row, index in task.top_level or ():
             value: Any = row.output(index) if row.state != FAILED else None
             if type(value) is Location:
                 held[value.node] = held.get(value.node, 0) + value.size
-        node = max(held, key=lambda name: (held[name], name), default="")
-        return node if node and held[node] >= NEAR_BYTES else ""
+        most = max(held.values(), default=0)
+        if most < NEAR_BYTES:
+            return ""
+        near = sorted(node for node, size in held.items() if size >= NEAR_SHARE * most)
+        return near[task.row.key % len(near)]
 
     def fill(self, task: Task) -> bool:
         """Put the values into the message about to leave; False if one is not there (any more)."""

@@ -201,8 +201,8 @@ class LeaseScheduler(Draining):
             self._must_ask = True
             if not self.draining:
                 self._spread(demand)
-        elif before and not demand.waiting and demand.leases and self._is_short:
-            # It was left out of the last round of asking, since it waited itself.
+        elif before and not demand.waiting and demand.leases and self._is_short and self.lines:
+            # Others wait, and it was left out of the last round of asking, since it did itself.
             self._effects.append(ev.AskReturnIdle(event.owner, 1))
 
     def _spread(self, demand: Demand) -> bool:

@@ -341,11 +341,13 @@ class CoreBase:
 
     # ---- waiting (without the lock) --------------------------------------------------------------
 
-    def block(self, waiter: Waiter, deadline: float | None = None) -> bool:
-        """Wait; in a worker, give the CPU back if it takes long."""
+    def block(
+        self, waiter: Waiter, deadline: float | None = None, patience_s: float | None = None
+    ) -> bool:
+        """Wait; in a worker, give the CPU back if it takes longer than its patience."""
         if self.on_blocked is None or self.blocked_after_s is None:
             return self.reactor.wait(waiter, deadline)
-        soon = time.monotonic() + self.blocked_after_s
+        soon = time.monotonic() + (self.blocked_after_s if patience_s is None else patience_s)
         if self.reactor.wait(waiter, soon if deadline is None or soon < deadline else deadline):
             return True
         if deadline is not None and deadline <= soon:

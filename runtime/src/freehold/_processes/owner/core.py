@@ -39,6 +39,7 @@ from freehold._processes.owner.failures import (
 from freehold._processes.owner.futures import Callback, FutureBridge
 from freehold._processes.owner.outside import Keeping, cores, current_cluster
 from freehold._processes.owner.packing import pack
+from freehold._processes.owner.pulling import PullAhead
 from freehold.errors import (
     ClusterDiedError,
     ForkedProcessError,
@@ -227,25 +228,32 @@ class OwnerCore(CoreBase):
                     raise self._timed_out(refs, timeout)
                 break
         table = self.owner.table
-        for ref in refs:
-            row = ref._row
-            value = row.value
-            if row.table is not table:
-                raise stale(row, self.cluster)
-            try:
-                if row.state == READY and type(value) is bytes and row.nested is None:
-                    try:
-                        values.append(loads(value))
-                    except Exception as error:
-                        raise unreadable(row, ref._index, error) from error
-                    continue
-                values.append(self._load(row, ref._index, deadline))
-            except GetTimeoutError:
-                raise self._timed_out(refs, timeout) from None
-            except Exception as error:
-                if not return_exceptions:
-                    raise
-                values.append(error)
+        ahead = None
+        try:
+            for ref in refs:
+                row = ref._row
+                value = row.value
+                if row.table is not table:
+                    raise stale(row, self.cluster)
+                try:
+                    if row.state == READY and type(value) is bytes and row.nested is None:
+                        try:
+                            values.append(loads(value))
+                        except Exception as error:
+                            raise unreadable(row, ref._index, error) from error
+                        continue
+                    if ahead is None:
+                        ahead = PullAhead(self, len(refs), lambda at: self._place(refs[at]))
+                    values.append(self._load(row, ref._index, deadline, ahead, len(values)))
+                except GetTimeoutError:
+                    raise self._timed_out(refs, timeout) from None
+                except Exception as error:
+                    if not return_exceptions:
+                        raise
+                    values.append(error)
+        finally:
+            if ahead is not None:
+                ahead.close()
         if len(self.owner.table.drops) > _DROPS_PER_DRAIN:
             with self.reactor.lock:
                 self.carry_out()
@@ -260,8 +268,17 @@ class OwnerCore(CoreBase):
             object_ids=tuple(missing[:3]),
         )
 
-    def _load(self, row: Row, index: int, deadline: float | None) -> Any:
-        """The value of a resolved output, wherever it is; raises its error."""
+    def _place(self, ref: ObjectRef[Any]) -> Location | None:
+        """Where a value is stored that is there now; under the lock."""
+        row = ref._row
+        if row.table is not self.owner.table or row.state != READY:
+            return None
+        value = row.output(ref._index)
+        return value if type(value) is Location else None
+
+    def _load(self, row: Row, index: int, deadline: float | None, ahead: PullAhead, at: int) -> Any:
+        """The value of a resolved output, the `at`-th of those read, wherever it is; raises its
+        error."""
         while True:
             with self.reactor.lock:
                 state = row.state
@@ -274,7 +291,7 @@ class OwnerCore(CoreBase):
                     if value.node == self.node_id:
                         view = self.storage.view(row, index, value)
                     else:
-                        pull = self.storage.start_pull(value)
+                        pull = ahead.take(at, value)
                         self.carry_out()
             if state == FAILED:
                 raise load_error(value)

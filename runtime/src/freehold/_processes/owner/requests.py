@@ -52,17 +52,21 @@ class Requests:
             core.carry_out()
         return self.finish(number, waiter, timeout_s)
 
-    def finish(self, number: int, waiter: Waiter, timeout_s: float | None = None) -> Any:
+    def finish(
+        self,
+        number: int,
+        waiter: Waiter,
+        timeout_s: float | None = None,
+        patience_s: float | None = None,
+    ) -> Any:
         """Wait for the answer to a question that was sent; without the lock."""
         core = self._core
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            core.block(waiter, deadline)
+            core.block(waiter, deadline, patience_s)
         except BaseException:  # a signal handler's: the answer may have come all the same
             with core.reactor.lock:
-                for answer in self._open.pop(number)[1]:
-                    if isinstance(answer, Message):
-                        core.storage.give_back(answer)
+                self.give_up(number)
                 core.carry_out()
             raise
         _, answers = self._open.pop(number)
@@ -91,6 +95,13 @@ class Requests:
         entry[1].append(error)
         entry[0].finish()
         return True
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for this answer any more; what it brings, or brought, is given back. Under
+        the lock."""
+        for answer in self._open.pop(number)[1]:
+            if isinstance(answer, Message):
+                self._core.storage.give_back(answer)
 
     def forget(self, number: int) -> None:
         """Nobody waits for this answer; under the lock."""

@@ -224,9 +224,9 @@ class Storage:
         self.core.owner.outbox.ask_node(Pull(number, location))
         return number, waiter
 
-    def finish_pull(self, number: int, waiter: Any) -> Pulled:
+    def finish_pull(self, number: int, waiter: Any, patience_s: float | None = None) -> Pulled:
         """Wait for the copy; without the lock."""
-        answer: Pulled = self.core.requests.finish(number, waiter)
+        answer: Pulled = self.core.requests.finish(number, waiter, patience_s=patience_s)
         return answer
 
     def unpin(self, location: Location) -> None:

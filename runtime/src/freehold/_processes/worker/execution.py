@@ -1,16 +1,15 @@
 """One task, from its message to its reply: arguments in, user code, outputs out.
 
 The order matters for counting (`_core.ownership.borrowing`): references that came with the
-arguments
-are met before user code runs, and the reply names those still held after everything else that held
-them was let go.
+arguments are met before user code runs, and the reply names those still held after everything else
+that held them was let go.
 """
 
 from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,12 @@ import msgspec
 
 from freehold._core import messages as m
 from freehold._core.ids import Address, Location
-from freehold._core.limits import INLINE_OUTPUT_BYTES, INLINE_OUTPUTS, INLINE_REPLY_BYTES
+from freehold._core.limits import (
+    ARGUMENT_PATIENCE_S,
+    INLINE_OUTPUT_BYTES,
+    INLINE_OUTPUTS,
+    INLINE_REPLY_BYTES,
+)
 from freehold._core.ownership.eager import Watch
 from freehold._core.ownership.origins import with_outputs
 from freehold._core.ownership.reference import ObjectRef
@@ -26,6 +30,7 @@ from freehold._core.ownership.row import Row
 from freehold._io.serialization import Parts, dumps, loads
 from freehold._io.signals import interruptible
 from freehold._processes.owner.context import Context
+from freehold._processes.owner.pulling import PullAhead
 from freehold._processes.worker.calling import calling
 from freehold.errors import (
     AsyncioActorExit,
@@ -107,8 +112,7 @@ class Execution(msgspec.Struct, eq=False):
         args, kwargs = (given, {}) if type(given) is tuple else given
         if message.args:
             positional = list(args)
-            for arg in message.args:
-                value = self._argument(arg)
+            for arg, value in zip(message.args, self._referred(message.args), strict=True):
                 if isinstance(arg.at, str):
                     kwargs[arg.at] = value
                 else:
@@ -117,6 +121,14 @@ class Execution(msgspec.Struct, eq=False):
                     positional[arg.at] = value
             args = tuple(positional)
         return args, kwargs
+
+    def _referred(self, args: Sequence[m.Arg]) -> list[Any]:
+        """The values of those that are references themselves."""
+        ahead = PullAhead(self.core, len(args), lambda at: args[at].location)
+        try:
+            return [self._argument(arg, ahead, at) for at, arg in enumerate(args)]
+        finally:
+            ahead.close()
 
     def _meet(self, refs: m.Refs | None) -> list[ObjectRef[Any]] | None:
         if refs is None:
@@ -129,7 +141,7 @@ class Execution(msgspec.Struct, eq=False):
         self.held += met
         return met
 
-    def _argument(self, arg: m.Arg) -> Any:
+    def _argument(self, arg: m.Arg, ahead: PullAhead, at: int) -> Any:
         nested = self._meet(arg.nested)
         if arg.location is None:
             return loads(arg.blob or b"", nested)
@@ -147,9 +159,9 @@ class Execution(msgspec.Struct, eq=False):
                 view = core.storage.view(row, ref._index, location)
             return loads(view, nested)
         with core.reactor.lock:
-            pull = core.storage.start_pull(location)
+            pull = ahead.take(at, location)
             core.carry_out()
-        pulled = core.storage.finish_pull(*pull)
+        pulled = core.storage.finish_pull(*pull, ARGUMENT_PATIENCE_S)
         if pulled.error:
             return self._moved_argument(ref, location, nested, pulled.error)
         with core.reactor.lock:
@@ -173,7 +185,7 @@ class Execution(msgspec.Struct, eq=False):
                 return loads(core.storage.view(ref._row, ref._index, location), nested)
             pull = core.storage.start_pull(location)
             core.carry_out()
-        pulled = core.storage.finish_pull(*pull)
+        pulled = core.storage.finish_pull(*pull, ARGUMENT_PATIENCE_S)
         if pulled.error:
             raise ArgumentLost(ref.binary(), pulled.error)
         with core.reactor.lock:
