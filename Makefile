@@ -17,6 +17,8 @@ TIERS := $(wildcard $(addprefix tests/,unit property simulation mutants integrat
 SOURCES := $(wildcard runtime/src operator/src)
 CODE := $(SOURCES) $(wildcard tests e2e examples benchmarks)
 FREEHOLD_SIM_SEEDS ?= 1000
+# Most of what tests of the API do is waiting: two processes, a module in one of them, each with a server of its own.
+API_PROCESSES := $(if $(ONLY),,-n 2 --dist loadscope)
 
 .PHONY: help venv demo test check sim api api-all e2e e2e-down bench bench-k8s proto chart fmt lock clean
 
@@ -57,10 +59,10 @@ sim: $(STAMP)  ## the simulation with more seeds (FREEHOLD_SIM_SEEDS=1000)
 	FREEHOLD_SIM_SEEDS=$(FREEHOLD_SIM_SEEDS) $(BIN)/python -m pytest tests/simulation --timeout=7200 $(TEST_ARGS)
 
 api: $(STAMP)  ## run the tests that need a Kubernetes API server, built at first (ONLY=tests/api/test_x.py)
-	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --durations=10 --durations-min=1 $(TEST_ARGS)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) $(API_PROCESSES) --durations=10 --durations-min=1 $(TEST_ARGS)
 
 api-all: $(STAMP)  ## the same, with every case of what is sampled otherwise
-	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --api-all --durations=10 --durations-min=1 $(TEST_ARGS)
+	$(BIN)/python -m pytest $(or $(ONLY),tests/api) --api-all $(API_PROCESSES) --durations=10 --durations-min=1 $(TEST_ARGS)
 
 e2e: $(STAMP)  ## run the tests on a kind cluster, made at first (ONLY=e2e/test_x.py, E2E_ARGS=--kubeconfig=…)
 	$(BIN)/python -m pytest $(or $(ONLY),e2e) --durations=15 --durations-min=1 $(E2E_ARGS) $(TEST_ARGS)

@@ -153,7 +153,7 @@ def _base_spec(draft: Draft, resources: dict[str, Any], given: Offer) -> dict[st
             {"name": "peer", "containerPort": names.PEER_PORT},
             {"name": "health", "containerPort": names.HEALTH_PORT},
         ]
-        container["readinessProbe"] = _probe("/readyz", 2, 3)
+        container["readinessProbe"] = _probe("/readyz", 1, 6)
         container["livenessProbe"] = _probe("/healthz", 10, 6)
     secret = {"secretName": names.auth_secret_name(draft.cluster), "defaultMode": 0o440}
     return {
