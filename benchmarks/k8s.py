@@ -1,12 +1,12 @@
 """What `make bench-k8s` runs: how soon a queue brings pods, how soon a cluster is Ready, on kind.
 
-Place in the flow: takes the cluster, the images and the release from `e2e.support`, as the tests
-do (one at a time: it waits for whoever has the kind cluster), measures round by round, and prints
-the table of `make bench`. Readiness is timed by one watch a kind that runs all along: from when it
-shows an object to when it shows it Ready, a bare pod and a cluster in turn; a first round of each
-is not counted. The queue's change is when a driver in the cluster submits a task, by its clock; the
-create call's end is in the operator's decision log, by the operator's: on kind both are this
-machine's.
+Place in the flow: takes the cluster, the images and the release from `e2e.support`, as the tests do
+(one at a time: it waits for whoever has the kind cluster), measures round by round, and prints the
+table of `make bench`. Readiness is timed by one watch a kind that runs all along: from when it
+shows an object to when it shows it Ready, a bare pod and a cluster in turn, both without a volume
+or both with one; a first round of each is not counted. The queue's change is when a driver in the
+cluster submits a task, by its clock; the create call's end is in the operator's decision log, by
+the operator's: on kind both are this machine's.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from benchmarks import report
 from benchmarks.k8s_figures import (
     CREATE,
     READY,
+    READY_VOLUME,
     ROWS,
     Event,
     create_times,
@@ -46,12 +47,15 @@ from benchmarks.k8s_figures import (
     queued_times,
     ready_seconds,
 )
-from benchmarks.model import BenchError, Sample
+from benchmarks.model import BenchError, Row, Sample
 from benchmarks.verdicts import Results, lines
 
 ROUNDS = 5
 READY_S = 120.0
 ELASTIC = "elastic"
+SIZE = "1Gi"
+HEAD = {"limits": {"cpu": "1", "memory": "512Mi"}, "requests": {"cpu": "50m"}}
+"""Of heads and bare pods."""
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "runAsNonRoot": True,
@@ -143,40 +147,53 @@ class Site:
     runtime_image: str
 
 
-def bare_pod(name: str, image: str) -> Manifest:
-    """A pod that has nothing to do, and is Ready as soon as its container runs."""
-    container = {
+def bare_pod(name: str, image: str, *, on_volume: bool) -> list[Manifest]:
+    """A pod that has nothing to do, and is Ready as soon as its container runs; and its claim."""
+    container: Manifest = {
         "name": "bare",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sleep", "3600"],
         "securityContext": RESTRICTED,
-        "resources": fh.SMALL,
+        "resources": HEAD,
     }
-    spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    spec: Manifest = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    if not on_volume:
+        return [pod]
+    container["volumeMounts"] = [{"name": "state", "mountPath": "/state"}]
+    spec["volumes"] = [{"name": "state", "persistentVolumeClaim": {"claimName": name}}]
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": SIZE}}}
+    kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+    return [{**kind, "metadata": {"name": name}, "spec": asked}, pod]
 
 
-def measure_ready(site: Site, rounds: int, results: Results) -> None:
+def measure_ready(site: Site, row: Row, rounds: int, results: Results) -> None:
     """A bare pod, a cluster, a bare pod, …; the first of each is not counted."""
+    on_volume = row is READY_VOLUME
+    head = {"resources": HEAD, "storage": {"size": SIZE if on_volume else "0"}}
     with contextlib.ExitStack() as stack:
         watches = {}
         for kind in ("pods", "futuresclusters"):
             watches[kind] = Watch(site.cluster, kind, site.namespace)
             stack.callback(watches[kind].end)
         for number in range(rounds + 1):
-            bare, own = f"bare-{number}", f"own-{number}"
-            site.cluster.apply(bare_pod(bare, site.runtime_image), namespace=site.namespace)
+            tag = f"{'volume' if on_volume else 'none'}-{number}"
+            bare, own = f"bare-{tag}", f"own-{tag}"
+            pod = bare_pod(bare, site.runtime_image, on_volume=on_volume)
+            site.cluster.apply(*pod, namespace=site.namespace)
             bare_s = watches["pods"].ready_seconds(bare)
             _delete(site, f"pod/{bare}")
-            spec = fh.cluster_spec(fh.workers(), replicas=1)
+            if on_volume:
+                _delete(site, f"pvc/{bare}")
+            spec = fh.cluster_spec(fh.workers(), replicas=1, head=head)
             site.cluster.apply(fh.futures_cluster(own, spec), namespace=site.namespace)
             own_s = watches["futuresclusters"].ready_seconds(own)
             _delete(site, f"fc/{own}")
             site.cluster.wait_gone("pods", site.namespace)
             if number:
-                _keep(results, READY.key, "baseline", bare_s)
-                _keep(results, READY.key, "freehold", own_s)
+                _keep(results, row.key, "baseline", bare_s)
+                _keep(results, row.key, "freehold", own_s)
 
 
 def measure_create(site: Site, rounds: int, results: Results) -> None:
@@ -204,8 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in ROWS if options.only in ("", row.key)]
     try:
         with _site(options) as site:
-            if READY in rows:
-                measure_ready(site, options.rounds, results)
+            for row in (READY, READY_VOLUME):
+                if row in rows:
+                    measure_ready(site, row, options.rounds, results)
             if CREATE in rows:
                 measure_create(site, options.rounds, results)
     except (

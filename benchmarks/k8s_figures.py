@@ -34,7 +34,16 @@ READY = Row(
     sides=("freehold",),
     higher_is_better=False,
 )
-ROWS = [CREATE, READY]
+READY_VOLUME = Row(
+    key="k8s_ready_volume",
+    title="… the head on a volume, as by default",
+    unit="s",
+    bars=(Bar("baseline", 3.0),),
+    sides=("freehold",),
+    higher_is_better=False,
+)
+"""Against a bare pod with such a volume: how long one takes is the storage's matter."""
+ROWS = [CREATE, READY, READY_VOLUME]
 
 
 def event(at: float, line: str) -> Event:

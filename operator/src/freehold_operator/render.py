@@ -48,7 +48,7 @@ def _metadata(cluster: Cluster, name: str, role: str, **more: str) -> dict[str, 
 
 
 def service(cluster: Cluster) -> dict[str, Any]:
-    """Where the control service is reached: there is one head, so nobody need wait for its probe."""
+    """Where the control service is reached: there is one head, so nobody waits for its probe."""
     name = names.head_name(cluster.meta.name)
     selector = names.labels(cluster.meta.name, names.ROLE_HEAD)
     selector.pop(names.LABEL_MANAGED_BY)

@@ -117,3 +117,26 @@ def test_a_node_that_was_declared_dead_joins_again_as_another(machines: Machines
     (again,) = [found for found in machines.nodes() if not found.is_head]
     assert again.pid == node.pid
     assert again.node != node.node
+
+
+def test_a_node_tries_again_where_a_stranger_answers_at_first(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """As before a Service's rules are in place, and the node has the CA from a folder."""
+    machines.start_head()
+    auth = os.path.join(machines.state_dir, "auth")
+    assert machines.cli("stop").returncode == 0
+    stranger = Machines(tmp_path / "stranger")
+    stranger.port = machines.port
+    other = stranger.start_head()
+    target = f"127.0.0.1:{machines.port}"
+    node = machines.start_blocking("--address", target, "--auth-dir", auth, "--num-cpus", "0")
+    assert node.stdout is not None
+    assert "this is another cluster" in node.stdout.readline()
+    os.kill(other.pid, signal.SIGTERM)
+    until_gone(other)
+    machines.start_head()
+    # The head before it, whose state this one has, is listed as dead.
+    eventually(
+        lambda: sorted(machines.states().values()) == ["alive", "alive", "dead"], timeout_s=20
+    )

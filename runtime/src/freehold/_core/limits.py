@@ -254,6 +254,9 @@ RECONNECT_MOST_S = 5.0
 JOIN_PAUSE_MOST_S = 1.0
 """The same for a node that joins the first time: people wait for it, and a try is one handshake."""
 
+STRANGER_S = 5.0
+"""How long a node that has its CA from a folder tries again when somebody else answers."""
+
 PROOF_S = 10.0
 """Who opens a node's stream shows who it is within this."""
 

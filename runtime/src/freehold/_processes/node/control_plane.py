@@ -19,7 +19,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 from freehold._core import messages as m
-from freehold._core.limits import JOIN_PAUSE_MOST_S, LEAF_LOOK_S, RECONNECT_FIRST_S
+from freehold._core.limits import (
+    JOIN_PAUSE_MOST_S,
+    LEAF_LOOK_S,
+    RECONNECT_FIRST_S,
+    STRANGER_S,
+)
 from freehold._io import certificates, hosts
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
@@ -35,7 +40,7 @@ from freehold._processes.control.secrets import ClusterSecrets, TokenFiles, read
 from freehold._processes.control.service import ControlService
 from freehold._processes.node.settings import NodeSettings, state_folder
 from freehold._processes.node.start import NodeStart
-from freehold.errors import ClusterUnreachableError
+from freehold.errors import AuthenticationError, ClusterUnreachableError
 
 if TYPE_CHECKING:
     from freehold._processes.node.service import NodeManager
@@ -241,8 +246,13 @@ class MemberPlane:
         self.link: ControlLink | None = None
 
     def _enroll(self, node: str, timeout_s: float) -> tuple[Trust, Enrolled]:
-        """Find out whom to trust, and have a certificate made; tries until the head is there."""
-        deadline, pause_s, is_told = time.monotonic() + timeout_s, RECONNECT_FIRST_S, False
+        """Find out whom to trust, and have a certificate made; tries until the head is there.
+
+        A folder of secrets is how Kubernetes says whom to trust, where the address is a Service's.
+        Until its rules have reached this machine's kernel somebody else may answer there, such as a
+        proxy for all that leaves the cluster: so a stranger is asked again for a while.
+        """
+        began, pause_s, is_told = time.monotonic(), RECONNECT_FIRST_S, False
         while True:
             try:
                 trust = probe(self._address, self._known_ca)
@@ -251,12 +261,15 @@ class MemberPlane:
                     return trust, calls.enroll(node, self._version)
                 finally:
                     calls.close()
-            except ClusterUnreachableError as error:
-                if time.monotonic() + pause_s > deadline:
+            except (ClusterUnreachableError, AuthenticationError) as error:
+                patience_s = timeout_s
+                if isinstance(error, AuthenticationError):
+                    patience_s = min(timeout_s, STRANGER_S) if self._known_ca else 0.0
+                if time.monotonic() + pause_s > began + patience_s:
                     raise
                 if not is_told:
                     is_told = True
-                    print(f"freehold: {error}; trying for {timeout_s:g} s", file=sys.stderr)  # noqa: T201 - the log
+                    print(f"freehold: {error}; trying for {patience_s:g} s", file=sys.stderr)  # noqa: T201 - the log
             time.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(2 * pause_s, JOIN_PAUSE_MOST_S)
 
