@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,34 @@ def test_what_was_on_its_way_is_given_back_when_one_of_them_fails(two_nodes: Loc
         freehold.get([*refs[:3], failed, *refs[3:]], timeout=30)
     eventually(lambda: pinned_here() == 0)
     assert [int(array[0]) for array in freehold.get(refs, timeout=30)] == list(range(20))
+
+
+def test_readers_in_opposite_orders_do_not_keep_each_other_waiting(tmp_path: Path) -> None:
+    """Each has copies ahead in the room that the other waits for."""
+    count, size = 40, 1_000_000
+
+    @freehold.remote(resources=FAR, num_returns=count)
+    def make_bytes() -> list[bytes]:
+        return [bytes([index]) * size for index in range(count)]
+
+    @freehold.remote
+    def read(refs: list[Any]) -> list[int]:
+        (tmp_path / "began").touch()
+        return [value[0] for value in freehold.get(refs)]
+
+    with start_cluster(2, num_cpus=1, network="tcp", object_store_memory=48 << 20):
+        filler = freehold.put(np.zeros(24 << 20, dtype=np.uint8))
+        refs = list(make_bytes.remote())
+        freehold.wait(refs, num_returns=count, timeout=30, fetch_local=False)
+        here = freehold.get_runtime_context().get_node_id()
+        near = NodeAffinitySchedulingStrategy(here, soft=False)
+        other = read.options(scheduling_strategy=near).remote(refs[::-1])
+        eventually((tmp_path / "began").exists)
+        began = time.monotonic()
+        assert [value[0] for value in freehold.get(refs, timeout=60)] == list(range(count))
+        assert freehold.get(other, timeout=60) == list(range(count))[::-1]
+        assert time.monotonic() - began < 20  # not by the store's patience with who waits
+        del filler
 
 
 def test_arguments_come_in_order(two_nodes: LocalCluster) -> None:

@@ -35,6 +35,7 @@ from freehold._core.store.events import (
 
 KEY = ("c" * 32, 5, 640)
 OTHER = ("d" * 32, 6, 0)
+THIRD = ("e" * 32, 7, 0)
 
 
 def pull(store: Store, key: tuple[str, int, int], pages: int, process: int = 1) -> None:
@@ -275,3 +276,32 @@ def test_dead_owners_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     late = store.create(PAGE)
     store(RangeSealed(1, late.segment, late.offset, PAGE, Address("e" * 32, 1)))
     assert store.in_use == PAGE
+
+
+def test_what_nobody_waits_for_yet_takes_free_room() -> None:
+    store = Store()
+    assert isinstance(store(ReplicaRequested(1, 1, KEY, PAGE, is_ahead=True))[-1], StartPull)
+
+
+def test_what_nobody_waits_for_yet_stands_before_nobody() -> None:
+    """A reader that waits would else be behind what it, or another, does not wait for."""
+    store = Store(pages=4)
+    pull(store, KEY, 3)
+    assert store(ReplicaRequested(1, 1, OTHER, 2 * PAGE, is_ahead=True)) == []
+    refused, *granted = store(ReplicaRequested(2, 2, THIRD, PAGE))
+    assert isinstance(refused, ReplicaFailed)
+    assert (refused.process, refused.request) == (1, 1)
+    assert isinstance(granted[-1], StartPull)
+    assert store(ReplicaRequested(2, 3, OTHER, 2 * PAGE)) == []  # it waits, in its turn
+    effects = store(ReplicaRequested(1, 4, OTHER, 2 * PAGE, is_ahead=True))
+    assert [type(effect) for effect in effects] == [ReplicaFailed]
+
+
+def test_who_waits_for_it_after_all_is_not_refused() -> None:
+    store = Store(pages=4)
+    pull(store, KEY, 3)
+    store(ReplicaRequested(1, 1, OTHER, 2 * PAGE, is_ahead=True))
+    effects = store(ReplicaRequested(1, 2, OTHER, 2 * PAGE))
+    assert [type(effect) for effect in effects] == [ReplicaFailed]  # of the first request alone
+    effects = store(ReplicaUnpinned(1, KEY))
+    assert effects[-1] == StartPull(OTHER, 2 * PAGE, 0, True)

@@ -160,7 +160,10 @@ that takes on more work meanwhile runs it all at once when they are there."""
 
 PULLS_AHEAD = 64
 PULLS_AHEAD_BYTES = 64 << 20
-"""Values of other nodes that one reader has on their way beside the one that it waits for."""
+"""Values of other nodes that one reader has on their way beside the one that it waits for, …"""
+
+AHEAD_PATIENCE_S = 1.0
+"""… and gives back when it has waited so long for that one: it may wait for the room they take."""
 
 FLUSH_AFTER_S = 0.005
 """The background leader's period: what a busy user thread left unsent leaves within it."""

@@ -72,10 +72,15 @@ class SegmentAborted(Message, tag=76):
 
 
 class Pull(Message, tag=77):
-    """Bring a copy of a range of another node into this node's arena, pinned for the sender."""
+    """Bring a copy of a range of another node into this node's arena, pinned for the sender.
+
+    If it `is_ahead`, the sender does not wait for it yet: it is refused rather than queued for room
+    before others.
+    """
 
     request: int
     location: Location
+    is_ahead: bool = False
 
 
 class Pulled(Message, tag=78):

@@ -51,6 +51,7 @@ class Arguments:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self._turn = 0
 
     def attach(self, task: Task, given: Given, now: float = 0.0) -> int:
         """Count a new task's references, and wait for those it needs the values of.
@@ -90,7 +91,7 @@ class Arguments:
             self._owner.ready_to_run(task, now)
 
     def nearest(self, task: Task) -> str:
-        """The node that holds most bytes of a task's arguments, "" if moving them costs nothing.
+        """A node that holds much of a task's arguments, "" if moving them costs nothing.
 
         Of several that hold about as much the tasks take turns.
         """
@@ -103,7 +104,8 @@ class Arguments:
         if most < NEAR_BYTES:
             return ""
         near = sorted(node for node, size in held.items() if size >= NEAR_SHARE * most)
-        return near[task.row.key % len(near)]
+        self._turn += 1
+        return near[self._turn % len(near)]
 
     def fill(self, task: Task) -> bool:
         """Put the values into the message about to leave; False if one is not there (any more)."""

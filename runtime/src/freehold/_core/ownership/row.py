@@ -102,7 +102,7 @@ class Task(msgspec.Struct, eq=False):
     is_cancelled: bool = False
     spec_bytes: int = 0
     near: str = ""
-    """The node that holds most bytes of its arguments, if they are worth going there for."""
+    """A node that holds much of its arguments, if they are worth going there for."""
 
     @property
     def name(self) -> str:

@@ -153,12 +153,17 @@ class PagesTouched(_Event, frozen=True):
 
 
 class ReplicaRequested(_Event, frozen=True):
-    """A process wants a range of another node, pinned here until it unpins it."""
+    """A process wants a range of another node, pinned here until it unpins it.
+
+    If it `is_ahead`, the process does not wait for it yet: where it would itself have to wait for
+    room, it gives way to whoever asks for something else.
+    """
 
     process: int
     request: int
     key: ReplicaKey
     size: int
+    is_ahead: bool = False
 
 
 class PullFinished(_Event, frozen=True):

@@ -36,6 +36,8 @@ from freehold._core.store.segments import Segment, SegmentTable
 from freehold._core.store.views import ASK_VIEWS_RANGES, DyingRanges
 from freehold._core.store.waiters import Waiter, WaitQueue
 
+_OTHERS_WAIT = "others wait for room, and nobody waits for this copy yet"
+
 
 class StoreMachine:
     """The object store of one node.
@@ -191,12 +193,19 @@ class StoreMachine:
 
     def _create_requested(self, event: ev.CreateRequested) -> None:
         self._ahead.asked(self._now)
+        self._drop_ahead()
         if self._allocator.rounded(event.size) > self._allocator.capacity_bytes:
             report = too_large(event.size, self._settings)
             self._effects.append(ev.SegmentRefused(event.process, event.request, report))
             return
         who = (event.process, event.request)
         self._queue.add(who, Waiter(event.size, [who], event.is_slab), now=self._now)
+
+    def _drop_ahead(self) -> None:
+        """Somebody asks for room: a copy that nobody waits for yet does not stand before him."""
+        first = self._queue.first()
+        if first is not None and first.is_ahead:
+            self._effects += self._queue.pop_first(now=self._now).refused(_OTHERS_WAIT)
 
     def _serve(self) -> None:
         """Grant from the front of the queue as long as there is room, evicting for it."""
@@ -381,6 +390,8 @@ class StoreMachine:
 
     def _replica_requested(self, event: ev.ReplicaRequested) -> None:
         self._ahead.asked(self._now)
+        if not event.is_ahead:
+            self._drop_ahead()
         who = (event.process, event.request)
         replica = self._replicas.by_key.get(event.key)
         waiter = self._queue.get(event.key)
@@ -388,11 +399,13 @@ class StoreMachine:
             self._effects += self._replicas.pin(replica, [who])
         elif replica is not None:
             replica.requesters.append(who)
-        elif waiter is not None:
+        elif waiter is not None and not event.is_ahead:
             waiter.requesters.append(who)
         else:
-            waiter = Waiter(event.size, [who], key=event.key)
-            if self._allocator.rounded(event.size) > self._allocator.capacity_bytes:
+            waiter = Waiter(event.size, [who], key=event.key, is_ahead=event.is_ahead)
+            if event.is_ahead and self._queue:
+                self._effects += waiter.refused(_OTHERS_WAIT)
+            elif self._allocator.rounded(event.size) > self._allocator.capacity_bytes:
                 self._effects += waiter.refused(too_large(event.size, self._settings))
             else:
                 self._queue.add(event.key, waiter, now=self._now)

@@ -26,6 +26,7 @@ class Waiter:
     requesters: list[tuple[int, int]]
     is_slab: bool = False
     key: ReplicaKey | None = None
+    is_ahead: bool = False
 
     def refused(self, reason: str) -> list[StoreEffect]:
         """What tells its requesters that they get nothing."""

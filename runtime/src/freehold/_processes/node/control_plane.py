@@ -250,9 +250,11 @@ class MemberPlane:
 
         A folder of secrets is how Kubernetes says whom to trust, where the address is a Service's.
         Until its rules have reached this machine's kernel somebody else may answer there, such as a
-        proxy for all that leaves the cluster: so a stranger is asked again for a while.
+        proxy for all that leaves the cluster: so a stranger is asked again for a while. So is the
+        head itself when it refuses a token, which may just be on its way to becoming another.
         """
-        began, pause_s, is_told = time.monotonic(), RECONNECT_FIRST_S, False
+        deadline, pause_s, is_told = time.monotonic() + timeout_s, RECONNECT_FIRST_S, False
+        refused_until: float | None = None
         while True:
             try:
                 trust = probe(self._address, self._known_ca)
@@ -262,14 +264,17 @@ class MemberPlane:
                 finally:
                     calls.close()
             except (ClusterUnreachableError, AuthenticationError) as error:
-                patience_s = timeout_s
+                again_at, until = time.monotonic() + pause_s, deadline
                 if isinstance(error, AuthenticationError):
-                    patience_s = min(timeout_s, STRANGER_S) if self._known_ca else 0.0
-                if time.monotonic() + pause_s > began + patience_s:
+                    if refused_until is None:
+                        refused_until = again_at + (STRANGER_S if self._known_ca else -pause_s)
+                    until = min(deadline, refused_until)
+                if again_at > until:
                     raise
                 if not is_told:
                     is_told = True
-                    print(f"freehold: {error}; trying for {patience_s:g} s", file=sys.stderr)  # noqa: T201 - the log
+                    left_s = round(until - time.monotonic(), 1)
+                    print(f"freehold: {error}; trying for {left_s:g} s", file=sys.stderr)  # noqa: T201 - the log
             time.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(2 * pause_s, JOIN_PAUSE_MOST_S)
 

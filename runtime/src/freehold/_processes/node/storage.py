@@ -150,7 +150,11 @@ class StoreDesk:
 
     def _on_pull(self, source: Address, message: m.Pull) -> None:
         where = message.location
-        self.handle(ev.ReplicaRequested(source.process, message.request, _key(where), where.size))
+        self.handle(
+            ev.ReplicaRequested(
+                source.process, message.request, _key(where), where.size, message.is_ahead
+            )
+        )
 
     def _on_unpinned(self, source: Address, message: m.ReplicaUnpinned) -> None:
         self.handle(ev.ReplicaUnpinned(source.process, _key(message.location)))

@@ -253,7 +253,7 @@ class OwnerCore(CoreBase):
                     values.append(error)
         finally:
             if ahead is not None:
-                ahead.close()
+                ahead.give_back()
         if len(self.owner.table.drops) > _DROPS_PER_DRAIN:
             with self.reactor.lock:
                 self.carry_out()
@@ -284,21 +284,20 @@ class OwnerCore(CoreBase):
                 state = row.state
                 value = row.output(index) if state == READY else row.value
                 nested = row.nested[index][1] if row.nested and index in row.nested else None
-                pull = None
+                is_elsewhere = False
                 view: Any = value
                 if state == READY and type(value) is Location:
                     self.check_alive()  # the store went with the cluster
                     if value.node == self.node_id:
                         view = self.storage.view(row, index, value)
                     else:
-                        pull = ahead.take(at, value)
-                        self.carry_out()
+                        is_elsewhere = True
             if state == FAILED:
                 raise load_error(value)
-            if state == READY and pull is None:
+            if state == READY and not is_elsewhere:
                 return self._revive(row, index, view, nested)
-            if pull is not None:
-                pulled = self.storage.finish_pull(*pull)
+            if is_elsewhere:
+                pulled = ahead.pull(at, value)
                 with self.reactor.lock:
                     if not pulled.error:
                         view = self.storage.view(row, index, value, pulled.offset)
@@ -307,6 +306,7 @@ class OwnerCore(CoreBase):
                         self.carry_out()
                 if not pulled.error:
                     return self._revive(row, index, view, nested)
+            ahead.give_back()
             if not self._await_rows([(row, index)], deadline):
                 raise GetTimeoutError(timeout_s=0.0, pending=1, total=1)
 

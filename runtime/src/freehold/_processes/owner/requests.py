@@ -58,11 +58,23 @@ class Requests:
         waiter: Waiter,
         timeout_s: float | None = None,
         patience_s: float | None = None,
+        when_slow: tuple[float, Callable[[], None]] | None = None,
     ) -> Any:
-        """Wait for the answer to a question that was sent; without the lock."""
+        """Wait for the answer to a question that was sent; without the lock.
+
+        Args:
+            timeout_s: until it is an error that there is none.
+            patience_s: until a worker gives its CPU back meanwhile; None is the usual.
+            when_slow: what to do, once, when there is no answer after so many seconds.
+        """
         core = self._core
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
+            if when_slow is not None:
+                slow_s, do = when_slow
+                if not core.block(waiter, time.monotonic() + slow_s, patience_s):
+                    do()
+                    patience_s = 0.0  # it has been given back once
             core.block(waiter, deadline, patience_s)
         except BaseException:  # a signal handler's: the answer may have come all the same
             with core.reactor.lock:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from freehold._core.ids import Address, Location
 from freehold._core.messages import (
@@ -29,6 +29,7 @@ from freehold._core.messages import (
     ViewsReported,
 )
 from freehold._core.ownership.row import Row
+from freehold._io.reactor import Waiter
 from freehold._io.serialization import Parts
 from freehold._io.shm import Arena
 from freehold.errors import ObjectStoreFullError
@@ -218,16 +219,11 @@ class Storage:
                 if size is not None:
                     outbox.ask_node(ViewReleased(key[0], key[1], size))
 
-    def start_pull(self, location: Location) -> tuple[int, Any]:
+    def start_pull(self, location: Location, *, is_ahead: bool = False) -> tuple[int, Waiter]:
         """Ask for a copy of another node's value; under the lock."""
         number, waiter = self.core.requests.start()
-        self.core.owner.outbox.ask_node(Pull(number, location))
+        self.core.owner.outbox.ask_node(Pull(number, location, is_ahead))
         return number, waiter
-
-    def finish_pull(self, number: int, waiter: Any, patience_s: float | None = None) -> Pulled:
-        """Wait for the copy; without the lock."""
-        answer: Pulled = self.core.requests.finish(number, waiter, patience_s=patience_s)
-        return answer
 
     def unpin(self, location: Location) -> None:
         """Let go of a pulled copy that was never viewed; under the lock."""

@@ -128,7 +128,7 @@ class Execution(msgspec.Struct, eq=False):
         try:
             return [self._argument(arg, ahead, at) for at, arg in enumerate(args)]
         finally:
-            ahead.close()
+            ahead.give_back()
 
     def _meet(self, refs: m.Refs | None) -> list[ObjectRef[Any]] | None:
         if refs is None:
@@ -158,39 +158,32 @@ class Execution(msgspec.Struct, eq=False):
             with core.reactor.lock:
                 view = core.storage.view(row, ref._index, location)
             return loads(view, nested)
-        with core.reactor.lock:
-            pull = ahead.take(at, location)
-            core.carry_out()
-        pulled = core.storage.finish_pull(*pull, ARGUMENT_PATIENCE_S)
+        pulled = ahead.pull(at, location, ARGUMENT_PATIENCE_S)
         if pulled.error:
-            return self._moved_argument(ref, location, nested, pulled.error)
+            ahead.give_back()
+            location = self._whereabouts(ref, location, pulled.error)
+            if location.node == core.node_id:
+                with core.reactor.lock:
+                    view = core.storage.view(row, ref._index, location)
+                return loads(view, nested)
+            pulled = ahead.pull(at, location, ARGUMENT_PATIENCE_S)
+            if pulled.error:
+                raise ArgumentLost(ref.binary(), pulled.error)
         with core.reactor.lock:
             view = core.storage.view(row, ref._index, location, pulled.offset)
         return loads(view, nested)
 
-    def _moved_argument(
-        self, ref: ObjectRef[Any], old: Location, nested: list[ObjectRef[Any]] | None, error: str
-    ) -> Any:
-        """A stored argument is not where the caller had said: its owner may know that it moved.
+    def _whereabouts(self, ref: ObjectRef[Any], old: Location, error: str) -> Location:
+        """Where a stored argument is that is not where the caller had said: its owner may know that
+        it moved.
 
         Raises:
             ArgumentLost: it has not.
         """
-        core = self.core
-        location = core.fetches.whereabouts(ref._row, ref._index, old)
+        location = self.core.fetches.whereabouts(ref._row, ref._index, old)
         if location is None:
             raise ArgumentLost(ref.binary(), error)
-        with core.reactor.lock:
-            if location.node == core.node_id:
-                return loads(core.storage.view(ref._row, ref._index, location), nested)
-            pull = core.storage.start_pull(location)
-            core.carry_out()
-        pulled = core.storage.finish_pull(*pull, ARGUMENT_PATIENCE_S)
-        if pulled.error:
-            raise ArgumentLost(ref.binary(), pulled.error)
-        with core.reactor.lock:
-            view = core.storage.view(ref._row, ref._index, location, pulled.offset)
-        return loads(view, nested)
+        return location
 
     @interruptible
     def call(self, function: Callable[..., Any]) -> Any:
