@@ -9,10 +9,11 @@ clock.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from benchmarks import ledger
 from benchmarks.adapter import Bench
 from benchmarks.host import Host
-from benchmarks.machines import Machines, await_nodes
+from benchmarks.machines import Machine, Machines, await_nodes
 from benchmarks.model import Bar, BenchError, Row, Sample, Variant
 from benchmarks.rows import sort
 
@@ -129,13 +130,26 @@ def on_local_nodes(bench: Bench, variant: Variant) -> Sample:
         nodes=NODES, num_cpus=1, network="tcp", tls=True, object_store_memory=STORE_BYTES
     )
     victim = cluster.nodes[-1].node
+    return sort_with_a_death(bench, victim, lambda: cluster.kill_node(NODES - 1))
+
+
+def on_machines(bench: Bench, variant: Variant) -> Sample:
+    """A head without CPUs and three nodes of one, started by `freehold start`; the last is killed:
+    its connections break, as when a pod is killed, and nobody watches its process."""
+    del variant
+    with machines(bench) as (started, _, nodes):
+        return sort_with_a_death(bench, nodes[-1].node, lambda: started.kill(nodes[-1]))
+
+
+def sort_with_a_death(bench: Bench, victim: str, kill: Callable[[], None]) -> Sample:
+    """The sort, and what the node's death cost if it was to be killed."""
 
     def is_known_dead() -> bool:
-        return not any(node["Alive"] for node in freehold.nodes() if node["NodeID"] == victim)
+        return not any(node["Alive"] for node in bench.api.nodes() if node["NodeID"] == victim)
 
     def strike() -> dict[str, float]:
         killed_at = time.monotonic()
-        cluster.kill_node(NODES - 1)
+        kill()
         while not is_known_dead():
             if time.monotonic() - killed_at > DETECTION_S:
                 raise BenchError(f"nobody knew of the death within {DETECTION_S:g} s")
@@ -152,37 +166,42 @@ def on_local_nodes(bench: Bench, variant: Variant) -> Sample:
     return sample
 
 
-def on_machines(bench: Bench, variant: Variant) -> Sample:
-    """A head without CPUs and three nodes of one, started by `freehold start`; the head is killed,
-    and started again on the same folder at once."""
-    del variant
+@contextlib.contextmanager
+def machines(bench: Bench) -> Iterator[tuple[Machines, Machine, list[Machine]]]:
+    """A head without CPUs and three nodes of one, the driver on the first."""
     import freehold
 
     bench.api = freehold
-    folder = sort.empty(Path(bench.scratch) / "machines")
-    machines = Machines(folder, STORE_BYTES)
+    started = Machines(sort.empty(Path(bench.scratch) / "machines"), STORE_BYTES)
     try:
-        head = machines.start_head()
-        nodes = [machines.start_node(head) for _ in range(NODES)]
-        machines.attach(freehold, nodes[0])
+        head = started.start_head()
+        nodes = [started.start_node(head) for _ in range(NODES)]
+        started.attach(freehold, nodes[0])
         await_nodes(freehold, NODES + 1)
+        yield started, head, nodes
+        freehold.shutdown()
+    finally:
+        started.end()
+
+
+def without_their_head(bench: Bench, variant: Variant) -> Sample:
+    """The same machines; the head is killed, and started again on the same folder at once."""
+    del variant
+    with machines(bench) as (started, head, _):
 
         def strike() -> dict[str, float]:
             killed_at = time.monotonic()
-            machines.kill(head)
-            machines.start_head()
+            started.kill(head)
+            started.start_head()
             started_s = time.monotonic() - killed_at
-            await_nodes(freehold, NODES + 1, HEAD_BACK_S)
+            await_nodes(bench.api, NODES + 1, HEAD_BACK_S)
             return {"head_starts_s": started_s, "head_away_s": time.monotonic() - killed_at}
 
         sample = timed_sort(bench, strike)
         runs = ledger.read(Path(bench.scratch) / NOTES)
         failed_or_twice = ledger.repeated(runs) + ledger.unfinished(runs)
         sample.metrics["failed_or_twice"] = float(failed_or_twice)
-        freehold.shutdown()
         return sample
-    finally:
-        machines.end()
 
 
 def _half(host: Host, program: Row, *, kills: bool) -> Sample:
@@ -197,10 +216,10 @@ def _half(host: Host, program: Row, *, kills: bool) -> Sample:
     return sample
 
 
-def kill_a_node(host: Host) -> Sample:
+def kill_a_node(host: Host, program: Row) -> Sample:
     """Without the failure, then with it half-way; seconds of the latter."""
-    calm = _half(host, ON_LOCAL_NODES, kills=False)
-    struck = _half(host, ON_LOCAL_NODES, kills=True)
+    calm = _half(host, program, kills=False)
+    struck = _half(host, program, kills=True)
     found = struck.metrics
     at_once = min(NODES - 1, os.cpu_count() or 1)
     allowed = ledger.allowed_seconds(
@@ -216,30 +235,37 @@ def kill_a_node(host: Host) -> Sample:
 
 def kill_the_head(host: Host) -> Sample:
     """Without the failure, then with it half-way; seconds of the latter."""
-    calm = _half(host, ON_MACHINES, kills=False)
-    struck = _half(host, ON_MACHINES, kills=True)
+    calm = _half(host, WITHOUT_THEIR_HEAD, kills=False)
+    struck = _half(host, WITHOUT_THEIR_HEAD, kills=True)
     struck.metrics |= {"calm_s": calm.value, "of_calm": struck.value / calm.value}
     return struck
 
 
 ON_LOCAL_NODES = Row("sort_on_local_nodes", "", "", program=on_local_nodes, timeout_s=300)
 ON_MACHINES = Row("sort_on_machines", "", "", program=on_machines, timeout_s=300)
-LENT = [ON_LOCAL_NODES, ON_MACHINES]
+WITHOUT_THEIR_HEAD = Row(
+    "sort_without_their_head", "", "", program=without_their_head, timeout_s=300
+)
+LENT = [ON_LOCAL_NODES, ON_MACHINES, WITHOUT_THEIR_HEAD]
 
 _row = partial(
     Row, unit="s", where="host", sides=("freehold",), higher_is_better=False, max_rounds=3
 )
 
+_ALLOWED = Bar("at_most", 1.0, metric="of_allowed", label="of no failure + detection + 1.3 × lost")
+
 ROWS = [
     _row(
         key="sort_node_killed",
         title="sort of 1 GB on 3 nodes, one killed",
-        host_program=kill_a_node,
-        bars=(
-            Bar(
-                "at_most", 1.0, metric="of_allowed", label="of no failure + detection + 1.3 × lost"
-            ),
-        ),
+        host_program=partial(kill_a_node, program=ON_LOCAL_NODES),
+        bars=(_ALLOWED,),
+    ),
+    _row(
+        key="sort_machine_killed",
+        title="… nodes of `freehold start`, one killed",
+        host_program=partial(kill_a_node, program=ON_MACHINES),
+        bars=(_ALLOWED,),
     ),
     _row(
         key="sort_head_killed",
