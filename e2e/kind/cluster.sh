@@ -10,7 +10,7 @@ name=${2:-freehold-e2e}
 workers=${3:-2}
 pods=10.244.0.0/16
 # Published for this version; where it cannot be pulled, the image that is built here serves. `local` builds in any case.
-pulled_image=${FREEHOLD_E2E_NODE_IMAGE:-kindest/node:v1.34.3}
+pulled_image=${E2E_NODE_IMAGE:-kindest/node:v1.34.3}
 kubeconfig=$cache/clusters/$name/kubeconfig
 
 nodes() { docker ps -a --filter "label=io.x-k8s.kind.cluster=$name" --format '{{.Names}}' | sort; }

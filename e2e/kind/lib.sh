@@ -2,7 +2,7 @@
 # Nothing here acts by itself.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${FREEHOLD_E2E_CACHE:-$HOME/.cache/freehold-e2e}
+cache=${E2E_CACHE:-$HOME/.cache/freehold-e2e}
 
 say() { echo "e2e: $*" >&2; }
 die() { say "$*"; exit 1; }

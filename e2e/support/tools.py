@@ -20,7 +20,7 @@ BUILD_TIMEOUT_S = 45 * 60
 
 def cache() -> Path:
     """The folder outside the tree that the scripts fill; the same rule as in `e2e/kind/lib.sh`."""
-    chosen = os.environ.get("FREEHOLD_E2E_CACHE")
+    chosen = os.environ.get("E2E_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "freehold-e2e"
 
 
