@@ -279,3 +279,22 @@ def test_a_put_is_released_with_its_last_reference(owner: Owner) -> None:
     del ref
     assert [message.segment for message in said(owner, m.RangeReleased)] == [4]
     assert owner.table.rows == 0
+
+
+def test_all_that_a_task_lacks_from_a_dead_node_is_made_again_at_once(owner: Owner) -> None:
+    """Not one after the other, as each is looked for; a `put` stays: somebody may have a copy."""
+    gone = "b" * 32
+    first, second = (submit(owner)[0] for _ in range(2))
+    grant(owner)
+    for segment in (1, 2):
+        run = said(owner, m.Run)[-1]
+        run_one(owner, run, outputs=[m.Output(location=location(segment, gone))])
+    kept = put(owner, location(3, gone))
+    given = Given(b"x", top_level=list(enumerate((first, second, kept))))
+    submit(owner, given=given)
+    asked = said(owner, m.Run)[-1]
+    owner.on_node_died(gone, "silent", 0.0)
+    lost = first._row.object_id(0)
+    failed = m.Failed(asked.key, asked.attempt, 5, "lost", b"no such node", lost=lost)
+    owner.on_failed(WORKER, failed, 0.0)
+    assert (first._row.state, second._row.state, kept._row.state) == (PENDING, PENDING, READY)

@@ -165,6 +165,7 @@ class Recovery:
             # What could not be read is what was sent; the row may know of a better copy by now.
             if known is not None and arg.location is not None and arg.ref.packed[:-2] == id_:
                 self.unreadable(*known, arg.location)
+                self._lose_others(task, arg.location.node)
         attempts = self.attempts.get(id_, 0) + 1
         self.attempts[id_] = attempts
         if task.is_cancelled:
@@ -173,6 +174,22 @@ class Recovery:
             owner.fail(task.row, error, now)
         else:
             owner.resubmit(task, now)
+
+    def _lose_others(self, task: Task, node: str) -> None:
+        """Of a task that found one argument lost with a node that has died: what else was there and
+        can be made again is made with it, not one after the other as each is looked for.
+
+        What cannot stays as it is: there may be a copy elsewhere, and it is its last.
+        """
+        owner = self._owner
+        if not owner.borrowing.is_dead(Address(node, 0)):
+            return
+        for arg in task.message.args or ():
+            if arg.location is None or arg.location.node != node:
+                continue
+            known = owner.table.by_id.get(arg.ref.packed[:-2])
+            if known is not None and known[0].info is None and known[0].task is not None:
+                self.lose_location(*known, arg.location)
 
     def recover(self, row: Row, now: float) -> None:
         """Bring back a lost value, or resolve its row with why that is impossible.
