@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 
 from benchmarks.model import Bar, BenchError, Row
 
@@ -18,29 +19,22 @@ _QUEUED = re.compile(r"^queued ([0-9.]+)$", re.MULTILINE)
 Event = tuple[float, str, str]
 """When it came, of which object, and the status of its condition Ready ("" for none)."""
 
-CREATE = Row(
+_row = partial(Row, unit="s", sides=("freehold",), higher_is_better=False)
+
+CREATE = _row(
     key="k8s_queue_to_create",
     title="queue change → create call",
-    unit="s",
     bars=(Bar("at_most", 1.0),),
-    sides=("freehold",),
-    higher_is_better=False,
 )
-READY = Row(
+READY = _row(
     key="k8s_ready",
     title="cluster of head and worker Ready",
-    unit="s",
     bars=(Bar("baseline", 3.0),),
-    sides=("freehold",),
-    higher_is_better=False,
 )
-READY_VOLUME = Row(
+READY_VOLUME = _row(
     key="k8s_ready_volume",
     title="… the head on a volume, as by default",
-    unit="s",
-    bars=(Bar("baseline", 3.0),),
-    sides=("freehold",),
-    higher_is_better=False,
+    bars=READY.bars,
 )
 """Against a bare pod with such a volume: how long one takes is the storage's matter."""
 ROWS = [CREATE, READY, READY_VOLUME]

@@ -326,14 +326,21 @@ def test_after_its_end_the_heir_is_asked() -> None:
     del held
 
 
-def test_an_heir_that_was_not_given_it_leaves_it_to_the_supervisors() -> None:
-    """The former owner was killed while it handed over."""
+def left_behind(supervisor: Address) -> tuple[Owner, bytes, ObjectRef[object]]:
+    """Who meets a reference after its owner was killed while it handed over to `DRIVER`: it, the
+    reference's id, and the reference."""
     third = make_owner(THIRD)
-    line = (m.Supervisor(OTHER, ROOT, 3),)
+    line = (m.Supervisor(supervisor, ROOT, 3),)
     id_ = put(make_owner(WORKER)).binary()
     third.on_process_died(WORKER, CRASH, 0.0, DRIVER)
     refs = m.Refs([m.OwnerInfo(WORKER, line)], id_ + b"\0\0")
     (held,) = third.borrowing.meet(refs, OTHER, is_covered=True)
+    return third, id_, held
+
+
+def test_an_heir_that_was_not_given_it_leaves_it_to_the_supervisors() -> None:
+    """The former owner was killed while it handed over."""
+    third, id_, held = left_behind(OTHER)
     assert said(third, m.Borrow, DRIVER) == [m.Borrow(id_)]
     third.borrowing.on_borrowed(DRIVER, m.Borrowed(b"", id_))
     assert [asked.ids for asked in said(third, m.Orphaned, OTHER)] == [id_]
@@ -342,12 +349,7 @@ def test_an_heir_that_was_not_given_it_leaves_it_to_the_supervisors() -> None:
 
 def test_an_heir_that_has_nothing_yet_can_have_it_made_again() -> None:
     """It is the supervisor, too: what it said before it was told so counts no more."""
-    third = make_owner(THIRD)
-    line = (m.Supervisor(DRIVER, ROOT, 3),)
-    id_ = put(make_owner(WORKER)).binary()
-    third.on_process_died(WORKER, CRASH, 0.0, DRIVER)
-    refs = m.Refs([m.OwnerInfo(WORKER, line)], id_ + b"\0\0")
-    (held,) = third.borrowing.meet(refs, OTHER, is_covered=True)
+    third, id_, held = left_behind(DRIVER)
     third.await_row(row_of(held), object(), 0.0)
     deliver(DRIVER, third, m.Borrowed(b"", id_))
     assert [asked.ids for asked in said(third, m.Orphaned, DRIVER)] == [id_]

@@ -264,16 +264,18 @@ class MemberPlane:
                 finally:
                     calls.close()
             except (ClusterUnreachableError, AuthenticationError) as error:
-                again_at, until = time.monotonic() + pause_s, deadline
+                now, until = time.monotonic(), deadline
                 if isinstance(error, AuthenticationError):
+                    if not self._known_ca:
+                        raise
                     if refused_until is None:
-                        refused_until = again_at + (STRANGER_S if self._known_ca else -pause_s)
+                        refused_until = now + STRANGER_S
                     until = min(deadline, refused_until)
-                if again_at > until:
+                if now + pause_s > until:
                     raise
                 if not is_told:
                     is_told = True
-                    left_s = round(until - time.monotonic(), 1)
+                    left_s = round(until - now, 1)
                     print(f"freehold: {error}; trying for {left_s:g} s", file=sys.stderr)  # noqa: T201 - the log
             time.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(2 * pause_s, JOIN_PAUSE_MOST_S)

@@ -153,37 +153,29 @@ class Execution(msgspec.Struct, eq=False):
         with core.reactor.lock:
             core.owner.resolving.learn_argument(row, arg, nested or [], time.monotonic())
             core.carry_out()
-        location = arg.location
-        if location.node == core.node_id:
-            with core.reactor.lock:
-                view = core.storage.view(row, ref._index, location)
-            return loads(view, nested)
-        pulled = ahead.pull(at, location, ARGUMENT_PATIENCE_S)
-        if pulled.error:
+        view, error = self._view(ref, arg.location, ahead, at)
+        if error:
+            # Its owner may know that it moved.
             ahead.give_back()
-            location = self._whereabouts(ref, location, pulled.error)
-            if location.node == core.node_id:
-                with core.reactor.lock:
-                    view = core.storage.view(row, ref._index, location)
-                return loads(view, nested)
-            pulled = ahead.pull(at, location, ARGUMENT_PATIENCE_S)
-            if pulled.error:
-                raise ArgumentLost(ref.binary(), pulled.error)
-        with core.reactor.lock:
-            view = core.storage.view(row, ref._index, location, pulled.offset)
+            location = core.fetches.whereabouts(row, ref._index, arg.location)
+            if location is not None:
+                view, error = self._view(ref, location, ahead, at)
+        if error:
+            raise ArgumentLost(ref.binary(), error)
         return loads(view, nested)
 
-    def _whereabouts(self, ref: ObjectRef[Any], old: Location, error: str) -> Location:
-        """Where a stored argument is that is not where the caller had said: its owner may know that
-        it moved.
-
-        Raises:
-            ArgumentLost: it has not.
-        """
-        location = self.core.fetches.whereabouts(ref._row, ref._index, old)
-        if location is None:
-            raise ArgumentLost(ref.binary(), error)
-        return location
+    def _view(
+        self, ref: ObjectRef[Any], location: Location, ahead: PullAhead, at: int
+    ) -> tuple[memoryview, str]:
+        """The bytes of a stored argument, the `at`-th, brought here if need be; or why not."""
+        core, copy = self.core, -1
+        if location.node != core.node_id:
+            pulled = ahead.pull(at, location, ARGUMENT_PATIENCE_S)
+            if pulled.error:
+                return memoryview(b""), pulled.error
+            copy = pulled.offset
+        with core.reactor.lock:
+            return core.storage.view(ref._row, ref._index, location, copy), ""
 
     @interruptible
     def call(self, function: Callable[..., Any]) -> Any:
