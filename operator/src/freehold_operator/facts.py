@@ -54,6 +54,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout_s: its own; the spec's may have changed since.
         is_scheduled: None until the scheduler has said anything.
         unscheduled_since: when the scheduler first said that it fits nowhere.
+        is_running: the runtime's container runs; whether it serves already is another question.
         ready_since: when it last became ready, or last was.
         failures: how often in a row those that it replaces failed before they had run for long.
         trouble: the pod's own reason for not being ready.
@@ -73,6 +74,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: int | None = None
     gone_by: float | None = None
     drain_timeout_s: float = 0.0
+    is_running: bool = False
     is_ready: bool = False
     ready_since: float | None = None
     is_scheduled: bool | None = None
@@ -253,6 +255,7 @@ def parse_pod(body: Json) -> PodFacts:
         grace_s=body["metadata"].get("deletionGracePeriodSeconds"),
         gone_by=parse_time(body["metadata"].get("deletionTimestamp")),
         drain_timeout_s=max(0.0, spec.get("terminationGracePeriodSeconds", 30) - DRAIN_MARGIN_S),
+        is_running=bool(running),
         is_ready=ready.get("status") == "True",
         ready_since=parse_time(ready.get("lastTransitionTime")),
         is_scheduled=None if not scheduled else scheduled.get("status") == "True",

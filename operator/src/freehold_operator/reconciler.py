@@ -53,7 +53,8 @@ class Reconciler:
         self._settings = settings
         self._defaults = Defaults(image=settings.runtime_image)
         self._memories: dict[Key, Memory] = {}
-        self._head_ready: set[ClusterKey] = set()
+        self._heads_seen: dict[ClusterKey, tuple[bool, bool]] = {}
+        """Whether a head's pod runs and is ready."""
 
     async def run(self) -> None:
         """Pass over objects, several at a time, for ever."""
@@ -218,22 +219,21 @@ class Reconciler:
             raise
 
     def _watch_head(self, cluster: Cluster, pods: Sequence[PodFacts], memory: Memory) -> None:
-        """Keep a stream to the head as long as its pod serves."""
+        """Keep a stream to the head from when its pod runs: it serves before a probe looks."""
         key = (cluster.meta.namespace, cluster.meta.name)
-        is_ready = any(
-            p.role == names.ROLE_HEAD and p.is_ready and not p.meta.deleting for p in pods
-        )
         if cluster.spec.suspend or cluster.meta.deleting or not memory.has_secrets:
             self._tools.heads.forget(key)
-            self._head_ready.discard(key)
+            self._heads_seen.pop(key, None)
             return
-        if not is_ready:
-            self._head_ready.discard(key)
+        pod = next((p for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), None)
+        if pod is None or not (pod.is_running or pod.is_ready):
+            self._heads_seen.pop(key, None)
             return
         meta = cluster.meta
         self._tools.heads.watch(key, meta.uid, lambda: self._access(meta))
-        if key not in self._head_ready:
-            self._head_ready.add(key)
+        seen = (pod.is_running, pod.is_ready)
+        if self._heads_seen.get(key) != seen:
+            self._heads_seen[key] = seen
             self._tools.heads.kick(key)
 
     async def _access(self, meta: Meta) -> Access:
@@ -274,7 +274,7 @@ class Reconciler:
         self._queue.forget(key)
         if kind is kinds.CLUSTER:
             self._tools.heads.forget((key.namespace, key.name))
-            self._head_ready.discard((key.namespace, key.name))
+            self._heads_seen.pop((key.namespace, key.name), None)
             self._tools.metrics.forget_cluster(key.namespace, key.name)
             pods = self._pods_of(key.namespace, key.name)
         else:

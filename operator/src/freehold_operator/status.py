@@ -86,7 +86,8 @@ def head_condition(view: ClusterView, now: float) -> Condition:
         return _lost_head(pod)
     if pod.meta.deleting:
         return Condition("HeadReady", False, "Restarting", f"pod {pod.meta.name} is ending")
-    if pod.is_ready:
+    if pod.is_ready or view.report is not None:
+        # It has spoken to the operator: the readiness probe's next look need not be waited for.
         return Condition("HeadReady", True, "Serving", f"pod {pod.meta.name} serves")
     if pod.trouble is not None:
         message = f"pod {pod.meta.name}: {pod.trouble.message}"
@@ -140,10 +141,8 @@ def group_status(
         "name": name,
         "desired": targets.desired.get(name, 0),
         "replicas": sum(w.pod.is_living for w in workers),
-        "ready": sum(w.state is State.READY and w.pod.is_ready for w in workers),
-        "pending": sum(
-            w.is_supply and not (w.state is State.READY and w.pod.is_ready) for w in workers
-        ),
+        "ready": count[State.READY],
+        "pending": sum(w.is_supply for w in workers) - count[State.READY],
         "draining": count[State.DRAINING] + count[State.DRAINED],
     }
     if name in targets.found:
@@ -288,11 +287,11 @@ def _queue(view: ClusterView) -> dict[str, int] | None:
     return found
 
 
-def _head_status(view: ClusterView) -> dict[str, Any] | None:
+def _head_status(view: ClusterView, head: Condition) -> dict[str, Any] | None:
     pod = head_pod(view)
     if pod is None:
         return None
-    found: dict[str, Any] = {"podName": pod.meta.name, "ready": pod.is_ready}
+    found: dict[str, Any] = {"podName": pod.meta.name, "ready": head.holds}
     if pod.ip:
         found["podIP"] = pod.ip
     if pod.node:
@@ -326,7 +325,7 @@ def cluster_status(view: ClusterView, findings: Findings, now: float) -> dict[st
     optional = {
         "queue": _queue(view),
         "lastScale": _last_scale(view, groups, findings.targets, now),
-        "head": _head_status(view),
+        "head": _head_status(view, head),
     }
     before = view.cluster.status.get("conditions") or ()
     return {

@@ -441,6 +441,23 @@ def test_a_heads_own_reason_is_the_conditions() -> None:
     assert conditions(actions)["Ready"] == ("False", "Unschedulable")
 
 
+def test_what_the_head_says_counts_before_the_probes_have_looked() -> None:
+    """A probe looks once a second: a head that reports serves, a node it lists takes tasks."""
+    of = cluster(group(replicas=1))
+    unseen = head(is_ready=False, is_running=True)
+    worker = pod(of, is_ready=False)
+    actions = plan(settled(of, pods=(unseen, worker)))
+    assert conditions(actions)["HeadReady"] == ("False", "Starting")
+    actions = plan(settled(of, pods=(unseen, worker), report=report()))
+    assert conditions(actions)["HeadReady"] == ("True", "Serving")
+    assert conditions(actions)["Ready"] == ("False", "Starting")
+    actions = plan(settled(of, pods=(unseen, worker), report=report(node(worker))))
+    assert conditions(actions)["Ready"] == ("True", "Ready")
+    ending = head(deleting=True)
+    actions = plan(settled(of, pods=(ending, worker), report=report(node(worker))))
+    assert conditions(actions)["HeadReady"] == ("False", "Restarting")
+
+
 def test_a_head_that_cannot_be_made_is_tried_out() -> None:
     of = cluster(group(replicas=0))
     actions = plan(settled(of, pods=()))

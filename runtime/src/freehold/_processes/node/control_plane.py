@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from freehold._core import messages as m
 from freehold._core.limits import (
+    JOIN_PAUSE_GROWTH,
     JOIN_PAUSE_MOST_S,
     LEAF_LOOK_S,
     RECONNECT_FIRST_S,
@@ -278,7 +279,7 @@ class MemberPlane:
                     left_s = round(until - now, 1)
                     print(f"freehold: {error}; trying for {left_s:g} s", file=sys.stderr)  # noqa: T201 - the log
             time.sleep(pause_s * random.uniform(0.5, 1.5))
-            pause_s = min(2 * pause_s, JOIN_PAUSE_MOST_S)
+            pause_s = min(JOIN_PAUSE_GROWTH * pause_s, JOIN_PAUSE_MOST_S)
 
     @property
     def credentials(self) -> Credentials:
