@@ -2,8 +2,9 @@
 
 Freehold only. A head without CPUs and two nodes of one, joined over TLS through a relay that counts
 (`counting_proxy`); the driver is on the first. In both loads the same number of slots is busy for
-the same minute: a hundred times as many tasks are a hundredth as long. Beside each task goes a
-value put into the store and a call of an actor on the other node. Frames are the nodes' own count
+the same minute: a hundred times as many tasks are a hundredth as long, and shorter by what a task
+costs beside its sleep, as measured in the warm-up. Beside each task goes a value put into the store
+and a call of an actor on the other node. Frames are the nodes' own count
 (`freehold_control_frames_total`).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ WINDOW_S, WARM_UP_S = 60.0, 5.0
 QUICK_S, QUICK_MANY = 5.0, 10_000
 NODES = 2
 BUSY_SHARE = 0.6
-"""Of each slot's time, tasks: the rest is what calls cost, and the room for a machine's hiccups."""
+"""Of each slot's time, tasks and what they cost: the rest is room for a machine's hiccups."""
+PAUSE_S = 0.005
+"""Between two tasks of a slot: longer, and it was not busy in between."""
 OBJECT_BYTES = 120_000
 """Above what travels inline."""
 TICK_S = 0.24
@@ -49,10 +53,11 @@ class Echo:
         return number
 
 
-def work(number: int, seconds: float) -> int:
-    """Runs on a node: keeps its slot for a while."""
+def work(number: int, seconds: float) -> tuple[int, float, float]:
+    """Runs on a node: keeps its slot for a while; returns when it began and ended, too."""
+    started = time.monotonic()
     time.sleep(seconds)
-    return number
+    return number, started, time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,15 @@ def task_seconds(count: int, seconds: float, slots: int) -> float:
     return BUSY_SHARE * slots * seconds / count
 
 
+def busy_seconds(spans: Sequence[tuple[float, float]]) -> float:
+    """How long a slot was busy that had these tasks, from begin to end, in any order."""
+    busy, until = 0.0, float("-inf")
+    for started, ended in sorted(spans):
+        busy += ended - (until if started - until < PAUSE_S else started)
+        until = ended
+    return busy
+
+
 def due(count: int, ticks: int, tick: int) -> int:
     """How many calls are to be made by the end of a tick, at an even pace."""
     return count * tick // ticks
@@ -104,21 +118,22 @@ class Load:
         self._actor = actor
         self._value = bytes(OBJECT_BYTES)
         self._waiting: deque[tuple[float, int, Any, Any, Any]] = deque()
+        self._spans: list[list[tuple[float, float]]] = [[] for _ in range(NODES)]
 
-    def run(self, count: int, seconds: float) -> float:
-        """Make the calls; seconds until the last was answered.
+    def run(self, count: int, seconds: float, task_s: float) -> tuple[float, float]:
+        """Make the calls; seconds until the last was answered, and of those the slots' busy ones.
 
         Raises:
             BenchError: an answer is wrong, or they came too late for the pace.
         """
-        length, ticks = task_seconds(count, seconds, NODES), round(seconds / TICK_S)
+        ticks = round(seconds / TICK_S)
         started, made = time.monotonic(), 0
         for tick in range(1, ticks + 1):
             asked_at = time.monotonic() - started
             for number in range(made, due(count, ticks, tick)):
                 refs = (
                     self._api.put(self._value),
-                    self._tasks[number % NODES].remote(number, length),
+                    self._tasks[number % NODES].remote(number, task_s),
                     self._actor.say.remote(number),
                 )
                 self._waiting.append((asked_at, number, *refs))
@@ -126,18 +141,26 @@ class Load:
             self._settle(asked_at - IN_FLIGHT_S)
             time.sleep(max(0.0, started + tick * TICK_S - time.monotonic()))
         self._settle(float("inf"))
-        return time.monotonic() - started
+        elapsed = time.monotonic() - started
+        busy = sum(busy_seconds(spans) for spans in self._spans)
+        self._spans = [[] for _ in range(NODES)]
+        return elapsed, busy
 
     def _settle(self, until: float) -> None:
         """Take the answers of what was asked before then."""
         numbers, refs = [], []
         while self._waiting and self._waiting[0][0] <= until:
             _, number, value, task, call = self._waiting.popleft()
-            numbers += [number, number]
+            numbers.append(number)
             refs += [task, call]
             del value
-        if self._api.get(refs, timeout=60) != numbers:
-            raise BenchError("an answer is not that of its call")
+        answers = self._api.get(refs, timeout=60)
+        for number, (ran, started, ended), said in zip(
+            numbers, answers[::2], answers[1::2], strict=True
+        ):
+            if (ran, said) != (number, number):
+                raise BenchError("an answer is not that of its call")
+            self._spans[number % NODES].append((started, ended))
 
 
 def traffic(bench: Bench, variant: Variant) -> Sample:
@@ -163,14 +186,18 @@ def traffic(bench: Bench, variant: Variant) -> Sample:
         found, metrics = {}, {}
         for name, per_minute in (("few", FEW), ("many", most)):
             count = int(per_minute * seconds / WINDOW_S)
-            load.run(max(1, int(count * WARM_UP_S / seconds)), WARM_UP_S)
+            task_s = task_seconds(count, seconds, NODES)
+            first = max(1, int(count * WARM_UP_S / seconds))
+            _, busy = load.run(first, WARM_UP_S, task_s)
+            task_s = max(0.0, task_s - (busy / first - task_s))
             before = _now(proxy, nodes)
-            elapsed = load.run(count, seconds)
+            elapsed, busy = load.run(count, seconds, task_s)
             if elapsed > seconds * (1 + LATE_SHARE) + 0.5:
                 raise BenchError(f"{count} calls took {elapsed:.1f} s, not {seconds:g}: too slow")
             found[name] = minus(_now(proxy, nodes), before)
             metrics[f"{name}_bytes"] = float(found[name].total)
             metrics[f"{name}_s"] = elapsed
+            metrics[f"{name}_busy"] = busy / NODES / elapsed
             metrics[f"{name}_sent"] = found[name].sent / elapsed / NODES
             metrics[f"{name}_received"] = found[name].received / elapsed / NODES
         freehold.shutdown()

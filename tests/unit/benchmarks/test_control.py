@@ -16,6 +16,7 @@ from benchmarks.rows.control import (
     TICK_S,
     WINDOW_S,
     Traffic,
+    busy_seconds,
     difference_percent,
     due,
     minus,
@@ -28,6 +29,12 @@ from freehold.testing import eventually
 def test_both_loads_keep_the_slots_busy_for_the_same_time() -> None:
     busy = [count * task_seconds(count, WINDOW_S, NODES) for count in (FEW, MANY)]
     assert busy == [pytest.approx(WINDOW_S * NODES * BUSY_SHARE)] * 2
+
+
+def test_a_slot_is_busy_between_tasks_that_follow_each_other() -> None:
+    spans = [(2.001, 2.002), (1.0, 1.5), (2.0, 2.0005)]
+    assert busy_seconds(spans) == pytest.approx(0.5 + 0.002)
+    assert busy_seconds([]) == 0
 
 
 def test_calls_are_due_at_an_even_pace_and_are_all_made() -> None:
