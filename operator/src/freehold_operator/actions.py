@@ -84,6 +84,14 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     why: str
 
 
+class TellEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Tell the head that a node's process has ended, so that it need not wait for silence."""
+
+    pod: str
+    node: str
+    why: str
+
+
 class SetGroups(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Tell the head what nodes could be added."""
 
@@ -100,7 +108,18 @@ class Tell(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     message: str
 
 
-Action = Create | Apply | CheckPod | Delete | EnsureSecrets | WriteStatus | Drain | SetGroups | Tell
+Action = (
+    Create
+    | Apply
+    | CheckPod
+    | Delete
+    | EnsureSecrets
+    | WriteStatus
+    | Drain
+    | TellEnded
+    | SetGroups
+    | Tell
+)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from freehold_operator.actions import (
     EnsureSecrets,
     SetGroups,
     Tell,
+    TellEnded,
     WriteStatus,
 )
 from freehold_operator.cache import Cache
@@ -168,6 +169,7 @@ class Carrier:
             CheckPod: self._check_pod,
             Create: self._create,
             SetGroups: self._set_groups,
+            TellEnded: self._tell_ended,
             Drain: self._drain,
             Delete: self._delete,
             Tell: self._tell,
@@ -351,6 +353,10 @@ class Carrier:
     async def _set_groups(self, action: SetGroups) -> None:
         await self._tools.heads.set_groups((self._meta.namespace, self._meta.name), action)
         log.decision(self._about, "tell-groups", "head", action.why)
+
+    async def _tell_ended(self, action: TellEnded) -> None:
+        await self._tools.heads.node_ended((self._meta.namespace, self._meta.name), action)
+        log.decision(self._about, "tell-ended", f"Pod/{action.pod}", action.why)
 
     async def _drain(self, action: Drain) -> None:
         now = self._tools.clock()

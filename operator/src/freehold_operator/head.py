@@ -18,7 +18,7 @@ import grpc.aio
 import msgspec
 
 from freehold_operator._proto import control_pb2 as pb
-from freehold_operator.actions import Drain, SetGroups
+from freehold_operator.actions import Drain, SetGroups, TellEnded
 from freehold_operator.errors import HeadError
 from freehold_operator.facts import DemandFacts, HeadReport, NodeFacts
 
@@ -266,6 +266,11 @@ class Heads:
         )
         answer = await self._head(key).call("DrainNode", request, pb.DrainNodeResponse)
         return "" if answer.accepted else answer.refusal or "refused"
+
+    async def node_ended(self, key: ClusterKey, action: TellEnded) -> None:
+        """Tell a head that a node's process has ended."""
+        request = pb.NodeEndedRequest(node=action.node, reason=action.why)
+        await self._head(key).call("NodeEnded", request, pb.NodeEndedResponse)
 
     async def set_groups(self, key: ClusterKey, action: SetGroups) -> None:
         """Tell a head what nodes could be added."""

@@ -24,6 +24,7 @@ from freehold_operator.actions import (
     Plan,
     SetGroups,
     Tell,
+    TellEnded,
     WriteStatus,
 )
 from freehold_operator.facts import PodFacts
@@ -39,7 +40,7 @@ HEAD_POD_PATIENCE_S = 3.0
 """Within it the StatefulSet's controller makes the head's pod, unless something forbids it."""
 
 _ORDER: tuple[type, ...] = (
-    WriteStatus, EnsureSecrets, Apply, CheckPod, Create, SetGroups, Drain, Delete, Tell
+    WriteStatus, EnsureSecrets, Apply, CheckPod, TellEnded, Create, SetGroups, Drain, Delete, Tell
 )  # fmt: skip
 
 
@@ -171,6 +172,20 @@ def _set_groups(
     ]
 
 
+def _tell_ended(workers: Sequence[Worker]) -> list[Action]:
+    """The head waits for seconds of silence before it takes a node for dead; a kubelet has seen the
+    container end. Of a machine that is gone nobody has."""
+    actions: list[Action] = []
+    for w in workers:
+        if w.node is None or w.node.state == "DEAD" or w.pod.exit_code is None or w.pod.is_lost:
+            continue
+        why = f"its container ended with exit code {w.pod.exit_code}"
+        if w.pod.trouble is not None:
+            why += f" ({w.pod.trouble.reason})"
+        actions.append(TellEnded(pod=w.name, node=w.node.id, why=why))
+    return actions
+
+
 def _room(limit: int | None, used: int) -> int | None:
     return None if limit is None else max(0, limit - used)
 
@@ -292,6 +307,7 @@ def plan_cluster(view: ClusterView, now: float) -> Plan:
     else:
         made, again = _head(view, now)
         actions += [*_base(view, now), *made, *_set_groups(view, templates, found)]
+        actions += _tell_ended(workers)
         if cluster.deletes_workers:
             actions += kill(workers, "ended-job: its deletionPolicy is DeleteWorkers")
         else:

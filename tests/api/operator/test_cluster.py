@@ -172,6 +172,19 @@ def test_a_crash_loop_is_slowed_down_told_and_ended_by_a_new_template(scene: Mak
     assert failures() == ["0"]
 
 
+def test_the_head_is_told_of_a_container_that_was_killed(scene: Make) -> None:
+    one = scene()
+    one.head.hears_ends = False
+    one.cluster(worker_group(replicas=1))
+    one.wait_ready(1)
+    (pod,) = one.pods()
+    one.kubelet.rule("worker", lambda: ended(137, reason="OOMKilled"))
+    eventually(lambda: one.head.ended != [], WAIT_S, interval_s=INTERVAL_S)
+    # It knows by then: nobody repeats it.
+    why = "its container ended with exit code 137 (OOMKilled)"
+    assert one.head.ended == [(pod["metadata"]["name"], why)]
+
+
 def test_a_bad_image_is_visible_and_fixing_it_recovers(scene: Make) -> None:
     one = scene()
     bad = one.kubelet.rule("worker", lambda: waiting("ImagePullBackOff", "no such image"))

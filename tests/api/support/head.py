@@ -66,6 +66,8 @@ class FakeHead:
         is_busy: whether nodes are in use; else they have been idle since they joined.
         drains: all that were asked for, by node's name, with the reason.
         groups: what was told last.
+        hears_ends: nodes are dead as soon as their pods are not ready; else when it is told.
+        ended: the nodes whose end it was told of, with the reason.
     """
 
     def __init__(self, client: Client, namespace: str, cluster: str, port: int) -> None:
@@ -90,6 +92,8 @@ class FakeHead:
         self.idle_for_s = 0.0
         self.drains: list[tuple[str, str]] = []
         self.groups: list[pb.Group] = []
+        self.hears_ends = True
+        self.ended: list[tuple[str, str]] = []
         self.refused = 0
         self._watching = threading.Thread(target=self._watch_pods)
 
@@ -160,7 +164,7 @@ class FakeHead:
                 for name in ready - self._states.keys():
                     self._states[name] = ALIVE
                     self._joined[name] = time.monotonic()
-                for name in self._states.keys() - ready:
+                for name in self._states.keys() - ready if self.hears_ends else ():
                     self._states[name] = DEAD
                 for name, at in list(self._drain_done.items()):
                     if time.monotonic() >= at and self._states.get(name) == DRAINING:
@@ -230,6 +234,16 @@ class FakeHead:
             self.groups = list(request.groups)
         return pb.SetGroupsResponse()
 
+    def _node_ended(self, request: pb.NodeEndedRequest, context: Any) -> pb.NodeEndedResponse:
+        self._allow(context)
+        with self.lock:
+            ids = {hashlib.sha256(n.encode()).hexdigest()[:32]: n for n in self._states}
+            if request.node not in ids:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"no node {request.node}")
+            self._states[ids[request.node]] = DEAD
+            self.ended.append((ids[request.node], request.reason))
+        return pb.NodeEndedResponse()
+
     def _handlers(self) -> grpc.GenericRpcHandler:
         def unary(method: Callable[[Any, Any], Any], request: Any, answer: Any) -> Any:
             return grpc.unary_unary_rpc_method_handler(
@@ -245,6 +259,7 @@ class FakeHead:
                     pb.ClusterState.SerializeToString,
                 ),
                 "DrainNode": unary(self._drain, pb.DrainNodeRequest, pb.DrainNodeResponse),
+                "NodeEnded": unary(self._node_ended, pb.NodeEndedRequest, pb.NodeEndedResponse),
                 "SetGroups": unary(self._set_groups, pb.SetGroupsRequest, pb.SetGroupsResponse),
             },
         )

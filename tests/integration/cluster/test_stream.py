@@ -103,6 +103,9 @@ class Head:
     def drain_node(self, request: pb.DrainNodeRequest, then: Callable[[Any], None]) -> None:
         raise CallRefused("UNIMPLEMENTED", "not here")
 
+    def node_ended(self, request: pb.NodeEndedRequest, then: Callable[[Any], None]) -> None:
+        then(pb.NodeEndedResponse())
+
     def set_groups(self, request: pb.SetGroupsRequest, then: Callable[[Any], None]) -> None:
         raise ValueError("a defect of the desk")
 

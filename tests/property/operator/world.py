@@ -23,6 +23,7 @@ from freehold_operator.actions import (
     Drain,
     Plan,
     SetGroups,
+    TellEnded,
     WriteStatus,
 )
 from freehold_operator.facts import DemandFacts, HeadReport, NodeFacts, PodFacts, parse_pod
@@ -36,6 +37,8 @@ STEP_S = 1.0
 START_S = (0.0, 4.0)
 END_S = (0.0, 6.0)
 DRAIN_S = (0.5, 5.0)
+SILENCE_S = 15.0
+"""Until the head knows of an end that nobody tells it of."""
 REASONS = frozenset({"cancelled", "drained", "overdue", "ended", "lost", "suspended", "ended-job"})
 """Why a pod may be deleted: DESIGN §8."""
 
@@ -57,6 +60,7 @@ class Body(msgspec.Struct, kw_only=True):
     node: NodeFacts | None = None
     drained_at: float | None = None
     busy_until: float = 0.0
+    silent_until: float = 0.0
     failures: int = 0
 
     @property
@@ -128,6 +132,8 @@ class World:
                 )
             return
         if pod.has_ended:
+            if body.node is not None and self.now >= body.silent_until:
+                body.node = msgspec.structs.replace(body.node, state="DEAD")
             return  # for good: its containers are not started again
         if body.ready_at is not None and self.now >= body.ready_at and not pod.is_ready:
             if pod.group in self.crashes:
@@ -153,7 +159,7 @@ class World:
         fields: dict[str, Any] = {"phase": "Failed", "is_ready": False, "exit_code": 1, "node": "k"}
         started = body.pod.started if body.pod.started is not None else self.now
         body.pod = msgspec.structs.replace(body.pod, **fields, started=started, finished=self.now)
-        body.node = None
+        body.silent_until = self.now + SILENCE_S
 
     def lose_node(self) -> None:
         """The head declares some node dead; its pod is not ready any more."""
@@ -228,6 +234,11 @@ class World:
             self._drain(action)
         elif isinstance(action, SetGroups):
             self.told = action.hash
+        elif isinstance(action, TellEnded):
+            body = self.bodies[action.pod]
+            assert body.node is not None
+            assert body.node.id == action.node
+            body.node = msgspec.structs.replace(body.node, state="DEAD")
         elif isinstance(action, Apply):
             pass
         self.writes += isinstance(action, WriteStatus | Create | Delete | Drain | Apply)

@@ -33,9 +33,10 @@ from freehold_operator.actions import (
     EnsureSecrets,
     SetGroups,
     Tell,
+    TellEnded,
     WriteStatus,
 )
-from freehold_operator.facts import PodFacts
+from freehold_operator.facts import NodeFacts, PodFacts
 from freehold_operator.plan import plan_cluster
 from freehold_operator.view import ClusterView, Refusal
 
@@ -456,6 +457,26 @@ def test_what_the_head_says_counts_before_the_probes_have_looked() -> None:
     ending = head(deleting=True)
     actions = plan(settled(of, pods=(ending, worker), report=report(node(worker))))
     assert conditions(actions)["HeadReady"] == ("False", "Restarting")
+
+
+@pytest.mark.parametrize("state", ["failed", "terminating"])
+def test_the_head_is_told_of_a_container_that_has_ended(state: str) -> None:
+    of = cluster(group(replicas=1))
+    trouble = Trouble("OOMKilled", "container freehold: exit code 137")
+    gone = pod(of, state=state, is_ready=False, exit_code=137, trouble=trouble)
+
+    def told(*nodes: NodeFacts, of_pod: PodFacts = gone) -> list[tuple[str, str]]:
+        actions = plan(settled(of, of_pod, report=report(*nodes)))
+        return [(a.node, a.why) for a in actions if isinstance(a, TellEnded)]
+
+    why = "its container ended with exit code 137 (OOMKilled)"
+    assert told(node(gone)) == [(node(gone).id, why)]
+    assert told(node(gone, "DRAINING")) == [(node(gone).id, why)]
+    # It knows already, it never knew, or nobody has seen an end: a machine that is gone is no word.
+    assert told(node(gone, "DEAD")) == []
+    assert told() == []
+    assert told(node(gone), of_pod=msgspec.structs.replace(gone, exit_code=None)) == []
+    assert told(node(gone), of_pod=msgspec.structs.replace(gone, is_lost=True)) == []
 
 
 def test_a_head_that_cannot_be_made_is_tried_out() -> None:

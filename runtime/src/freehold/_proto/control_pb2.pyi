@@ -211,6 +211,18 @@ class DrainNodeResponse(_message.Message):
     state: NodeState
     def __init__(self, accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ...) -> None: ...
 
+class NodeEndedRequest(_message.Message):
+    __slots__ = ("node", "reason")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    reason: str
+    def __init__(self, node: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class NodeEndedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Group(_message.Message):
     __slots__ = ("name", "resources", "labels", "max")
     class ResourcesEntry(_message.Message):

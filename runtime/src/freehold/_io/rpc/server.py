@@ -68,6 +68,9 @@ class Desk(Protocol):
     def drain_node(self, request: control_pb2.DrainNodeRequest, then: Then) -> None:
         """See `DrainNode`."""
 
+    def node_ended(self, request: control_pb2.NodeEndedRequest, then: Then) -> None:
+        """See `NodeEnded`."""
+
     def set_groups(self, request: control_pb2.SetGroupsRequest, then: Then) -> None:
         """See `SetGroups`."""
 
@@ -235,6 +238,9 @@ class ControlServer:
 
     async def DrainNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._ask_later(context, lambda then: self._desk.drain_node(request, then))
+
+    async def NodeEnded(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._ask_later(context, lambda then: self._desk.node_ended(request, then))
 
     async def SetGroups(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._ask_later(context, lambda then: self._desk.set_groups(request, then))

@@ -99,6 +99,13 @@ class ControlDesk:
             then=answer,
         )
 
+    def node_ended(self, request: pb.NodeEndedRequest, then: Callable[[Any], None]) -> None:
+        """See `Desk`."""
+        if not self._control.membership.knows(request.node):
+            raise CallRefused("NOT_FOUND", f"no node has the id {request.node!r}")
+        self._control.node_ended(request.node, request.reason or "its process has ended")
+        then(pb.NodeEndedResponse())
+
     def set_groups(self, request: pb.SetGroupsRequest, then: Callable[[Any], None]) -> None:
         """See `Desk`."""
         groups = []

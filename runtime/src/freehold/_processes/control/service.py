@@ -328,6 +328,14 @@ class ControlService:
         number = self._ask(then)
         self._member(member_events.DrainAsked(number, node, is_idle_only, deadline_s, reason))
 
+    def node_ended(self, node: str, reason: str) -> None:
+        """Somebody has seen that a node's process has ended, be it one that has not come back."""
+        link = self._links.get(node)
+        if link is not None:
+            self._lost(link, reason)
+        else:
+            self._member(member_events.NodeLost(node, reason))
+
     def set_groups(self, groups: list[m.NodeGroup], then: Callable[[], None]) -> None:
         """What nodes could be added, in place of what was said before."""
         self._member(member_events.GroupsSet(groups))
