@@ -27,12 +27,12 @@ from freehold_operator.actions import (
     TellEnded,
     WriteStatus,
 )
-from freehold_operator.facts import PodFacts
+from freehold_operator.facts import HeadReport, PodFacts
 from freehold_operator.pods import PodTemplate
 from freehold_operator.quantity import parse_quantity
 from freehold_operator.scaling import Targets, idle_from, targets
 from freehold_operator.status import Findings, blind_from, cluster_status, head_pod
-from freehold_operator.supply import State, Worker, aged, classify
+from freehold_operator.supply import State, Worker, aged, classify, nodes_by_name
 from freehold_operator.view import ClusterView
 from freehold_operator.workers import GroupPlan, Scene, kill, plan_group, soonest
 
@@ -172,17 +172,19 @@ def _set_groups(
     ]
 
 
-def _tell_ended(workers: Sequence[Worker]) -> list[Action]:
+def _tell_ended(pods: Iterable[PodFacts], report: HeadReport | None) -> list[Action]:
     """The head waits for seconds of silence before it takes a node for dead; a kubelet has seen the
     container end. Of a machine that is gone nobody has."""
+    nodes = nodes_by_name(report)
     actions: list[Action] = []
-    for w in workers:
-        if w.node is None or w.node.state == "DEAD" or w.pod.exit_code is None or w.pod.is_lost:
+    for pod in pods:
+        node = nodes.get(pod.meta.name)
+        if node is None or node.state == "DEAD" or pod.exit_code is None or pod.is_lost:
             continue
-        why = f"its container ended with exit code {w.pod.exit_code}"
-        if w.pod.trouble is not None:
-            why += f" ({w.pod.trouble.reason})"
-        actions.append(TellEnded(pod=w.name, node=w.node.id, why=why))
+        why = f"its container ended with exit code {pod.exit_code}"
+        if pod.trouble is not None:
+            why += f" ({pod.trouble.reason})"
+        actions.append(TellEnded(pod=pod.meta.name, node=node.id, why=why))
     return actions
 
 
@@ -307,7 +309,7 @@ def plan_cluster(view: ClusterView, now: float) -> Plan:
     else:
         made, again = _head(view, now)
         actions += [*_base(view, now), *made, *_set_groups(view, templates, found)]
-        actions += _tell_ended(workers)
+        actions += _tell_ended((*own, *view.drivers), view.report)
         if cluster.deletes_workers:
             actions += kill(workers, "ended-job: its deletionPolicy is DeleteWorkers")
         else:

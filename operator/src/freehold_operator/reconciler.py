@@ -84,9 +84,11 @@ class Reconciler:
             if self._cache.get(kinds.CLUSTER, space, meta.name) is not None:
                 found.add(Key(kinds.CLUSTER.name, space, meta.name))
             return found
-        if names.LABEL_CLUSTER in meta.labels and names.LABEL_JOB not in meta.labels:
+        is_jobs = names.LABEL_JOB in meta.labels
+        # A driver's pod is a node of its cluster, too; its batch/v1 Job is the job's own business.
+        if names.LABEL_CLUSTER in meta.labels and (kind is kinds.POD or not is_jobs):
             found.add(Key(kinds.CLUSTER.name, space, meta.labels[names.LABEL_CLUSTER]))
-        if names.LABEL_JOB in meta.labels:
+        if is_jobs:
             found.add(Key(kinds.JOB.name, space, meta.labels[names.LABEL_JOB]))
         return found
 
@@ -165,7 +167,7 @@ class Reconciler:
         owner = self._cache.get(kinds.JOB, space, cluster.meta.owner_name)
         if owner is not None and owner.meta.uid == cluster.meta.owner_uid:
             cluster = _as_its_job_says(cluster, owner)
-        pods = self._pods_of(space, name)
+        pods, drivers = self._pods_of(space, name)
         self._watch_head(cluster, pods, memory)
         report = self._tools.heads.report((space, name))
         workers = {p.meta.name: p.meta.uid for p in pods if p.role == names.ROLE_WORKER}
@@ -174,6 +176,7 @@ class Reconciler:
             cluster=cluster,
             defaults=self._defaults,
             pods=pods,
+            drivers=drivers,
             stateful_set=self._cache.get(kinds.STATEFUL_SET, space, names.head_name(name)),
             service=self._cache.get(kinds.SERVICE, space, names.head_name(name)),
             account=self._cache.get(kinds.ACCOUNT, space, name),
@@ -191,9 +194,11 @@ class Reconciler:
             self._tools.metrics.show_cluster(space, name, latest.status)
         return outcome
 
-    def _pods_of(self, space: str, cluster: str) -> tuple[PodFacts, ...]:
+    def _pods_of(self, space: str, cluster: str) -> tuple[tuple[PodFacts, ...], ...]:
+        """Those of a cluster, and the drivers on it."""
         found = self._cache.of(kinds.POD, names.LABEL_CLUSTER, space, cluster)
-        return tuple(p for p in found if p.role != names.ROLE_DRIVER)
+        drivers = tuple(p for p in found if p.role == names.ROLE_DRIVER)
+        return tuple(p for p in found if p.role != names.ROLE_DRIVER), drivers
 
     async def _look_for_secrets(self, cluster: Cluster, memory: Memory, now: float) -> None:
         """Whether both Secrets are there and ours; seldom asked, as they are made once."""
@@ -276,7 +281,7 @@ class Reconciler:
             self._tools.heads.forget((key.namespace, key.name))
             self._heads_seen.pop((key.namespace, key.name), None)
             self._tools.metrics.forget_cluster(key.namespace, key.name)
-            pods = self._pods_of(key.namespace, key.name)
+            pods, _ = self._pods_of(key.namespace, key.name)
         else:
             pods = self._cache.of(kinds.POD, names.LABEL_JOB, key.namespace, key.name)
         if not pods:

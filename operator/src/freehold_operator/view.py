@@ -23,6 +23,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pods: head and workers, all that carry the cluster's label.
+        drivers: the pods of jobs that run on it, or did.
         claim: of the head's volume.
         has_secrets: whether both Secrets are there and ours.
         report: the head's; None if it is away or silent.
@@ -35,6 +36,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     cluster: Cluster
     defaults: Defaults
     pods: tuple[PodFacts, ...] = ()
+    drivers: tuple[PodFacts, ...] = ()
     stateful_set: SetFacts | None = None
     service: Plain | None = None
     account: Plain | None = None

@@ -477,6 +477,10 @@ def test_the_head_is_told_of_a_container_that_has_ended(state: str) -> None:
     assert told() == []
     assert told(node(gone), of_pod=msgspec.structs.replace(gone, exit_code=None)) == []
     assert told(node(gone), of_pod=msgspec.structs.replace(gone, is_lost=True)) == []
+    # A driver is a node, too: what it left must not stand in its next attempt's way.
+    driver = msgspec.structs.replace(gone, role=names.ROLE_DRIVER)
+    view = settled(of, drivers=(driver,), report=report(node(driver)))
+    assert [a.node for a in plan(view) if isinstance(a, TellEnded)] == [node(driver).id]
 
 
 def test_a_head_that_cannot_be_made_is_tried_out() -> None:
