@@ -279,3 +279,29 @@ def test_destructors_and_atexit_run_when_the_last_handle_goes(
     gc.collect()
     wait_for_file(str(tmp_path / "del"))
     wait_for_file(str(tmp_path / "atexit"))
+
+
+@pytest.mark.parametrize("kind", ["plain", "threaded", "async"])
+def test_one_whose_last_handle_goes_while_it_is_made_ends_in_order(
+    clean: LocalCluster, tmp_path: Path, kind: str
+) -> None:
+    class Slow:
+        def __init__(self, folder: str) -> None:
+            import atexit
+
+            atexit.register(lambda: Path(folder, "atexit").touch())
+            Path(folder, "began").touch()
+            wait_for_file(os.path.join(folder, "go"))
+
+    class SlowAsync(Slow):
+        async def ping(self) -> int:
+            return 1
+
+    made = freehold.remote(SlowAsync if kind == "async" else Slow)
+    actor = made.options(max_concurrency=2 if kind == "threaded" else None).remote(str(tmp_path))
+    wait_for_file(str(tmp_path / "began"))
+    del actor
+    gc.collect()
+    eventually(lambda: actors_alive() == [], timeout_s=20)  # as the head sees it
+    (tmp_path / "go").touch()
+    wait_for_file(str(tmp_path / "atexit"))

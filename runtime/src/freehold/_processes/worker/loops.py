@@ -158,9 +158,11 @@ class ThreadedLoop(MainLoop):
     def run(self) -> None:
         """Receive until the service ends; the pools run the calls."""
         service = self._service
-        while not service.is_ending:
+        while self._is_current():
             waiter = Waiter()
             with service.core.reactor.lock:
+                if not self._is_current():
+                    break  # a call has left on its thread meanwhile, and `stop` found nobody idle
                 self._idle = waiter
                 self._dispatch()
             if not waiter.is_done:

@@ -534,11 +534,10 @@ class WorkerService:
             owner.borrowing.after_rows(rows, lambda: owner.outbox.ask_node(started))
             self.core.carry_out()
             if not error:
-                old = self.loop
+                queue = self.loop.queue
                 self.loop = self.actor.make_loop()
-                self.loop.queue.extend(old.queue)
-                if self.loop is not old:
-                    self.is_ending = False
+                if self.loop.queue is not queue:
+                    self.loop.queue.extend(queue)
         if error:
             self.is_ending = True
 
