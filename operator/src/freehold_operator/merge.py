@@ -51,6 +51,7 @@ _REFUSED_ENV = frozenset(
         "FREEHOLD_NUM_GPUS",
         "FREEHOLD_OBJECT_STORE_MEMORY",
         "FREEHOLD_RESOURCES",
+        "FREEHOLD_SECOND_ADDRESS",
         "FREEHOLD_STATE_DIR",
     }
 )

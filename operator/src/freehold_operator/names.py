@@ -101,6 +101,13 @@ def control_address(cluster: str, namespace: str) -> str:
     return f"{head_name(cluster)}.{namespace}.svc:{CONTROL_PORT}"
 
 
+def head_pod_address(cluster: str, namespace: str) -> str:
+    """The head's pod by the name that it has within its Service: there as soon as the pod's address
+    is known, while a Service's own rules take up to a second more."""
+    head = head_name(cluster)
+    return f"{head}-0.{head}.{namespace}.svc:{CONTROL_PORT}"
+
+
 def content_hash(content: Any) -> str:
     """A short hash of a JSON value, independent of the order of its keys."""
     return _hash(json.dumps(content, sort_keys=True, separators=(",", ":")), 12)

@@ -249,13 +249,20 @@ class Reconciler:
         except ApiError as error:
             raise HeadError(f"no access: {error}") from None
         data = body.get("data") or {}
-        address = self._settings.head_address
         return Access(
-            address=address.format(cluster=meta.name, namespace=meta.namespace),
+            address=self._settings.head_address or self._head_pod_address(meta),
             tls_name=names.control_name(meta.uid),
             token=authority.decoded(data.get("token", "")).decode(),
             ca=authority.decoded(data.get("ca.crt", "")),
         )
+
+    def _head_pod_address(self, meta: Meta) -> str:
+        """The pod's own: a new Service has no rules for up to a second, a name may be cached."""
+        pods, _ = self._pods_of(meta.namespace, meta.name)
+        ip = next((p.ip for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), "")
+        if not ip:
+            raise HeadError("the head's pod has no address yet")
+        return f"[{ip}]:{names.CONTROL_PORT}" if ":" in ip else f"{ip}:{names.CONTROL_PORT}"
 
     async def _job(self, key: Key, job: Job) -> Outcome:
         memory = self._memory(key, job.meta)

@@ -228,7 +228,13 @@ def worker_template(cluster: Cluster, group: GroupSpec, defaults: Defaults) -> P
                 names.control_address(cluster.meta.name, cluster.meta.namespace),
             ),
             template=group.template,
-            env=(pods.variable("FREEHOLD_DRAIN_TIMEOUT_S", group.drain_timeout_s),),
+            env=(
+                pods.variable(
+                    "FREEHOLD_SECOND_ADDRESS",
+                    names.head_pod_address(cluster.meta.name, cluster.meta.namespace),
+                ),
+                pods.variable("FREEHOLD_DRAIN_TIMEOUT_S", group.drain_timeout_s),
+            ),
             given=group.resources,
             default=pods.WORKER_DEFAULT,
             object_store=group.object_store,

@@ -28,9 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = ""
     """Address that port is bound to; empty is all of them, because probes come from the machine."""
 
-    head_address: str = "{cluster}-head.{namespace}.svc:7400"
-    """Where a cluster's control service is reached. Another only for an operator outside
-    Kubernetes."""
+    head_address: str = ""
+    """Where all clusters' control services are reached, HOST:PORT, for an operator outside of
+    Kubernetes; empty: at their pods' addresses."""
 
     head_period_ms: int = 250
     """How often a head reports at most, in milliseconds: half a second is left of the one in which

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster.kit import Machines, until_gone
+from tests.integration.cluster.kit import Machines, free_port, until_gone
 
 import freehold
 from freehold._processes.driver.service import attach_driver
@@ -117,6 +117,30 @@ def test_a_node_that_was_declared_dead_joins_again_as_another(machines: Machines
     (again,) = [found for found in machines.nodes() if not found.is_head]
     assert again.pid == node.pid
     assert again.node != node.node
+
+
+@pytest.mark.parametrize("second", ["", "127.0.0.1:{port}", "nobody.invalid:7400"])
+def test_the_head_is_found_under_its_second_address(machines: Machines, second: str) -> None:
+    """As a Service does not answer yet, and the head's pod does."""
+    head = machines.start_head("--num-cpus", "0")
+    nobody = free_port()
+    word = machines.join_string()
+    if second.startswith("127"):
+        word = word.replace(f":{machines.port}?", f":{nobody}?")
+    settings = {"FREEHOLD_SECOND_ADDRESS": second.format(port=machines.port)}
+    done = machines.cli("start", "--address", "-", given=word, **settings)
+    assert done.returncode == 0, done.stderr
+    (node,) = [one for one in machines.nodes() if not one.is_head]
+    assert machines.states() == {head.node: "alive", node.node: "alive"}
+
+
+def test_a_second_address_that_is_none_is_named(machines: Machines) -> None:
+    machines.start_head("--num-cpus", "0")
+    word = machines.join_string()
+    done = machines.cli("start", "--address", "-", given=word, FREEHOLD_SECOND_ADDRESS="a b")
+    assert done.returncode != 0
+    assert "second_address" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_node_tries_again_where_a_stranger_answers_at_first(

@@ -133,7 +133,7 @@ class Node:
         trust, enrolled = enroll(self.loop, address)
         self.link = ControlLink(
             (self.reactor, self.loop, self.mailbox),
-            address.target,
+            [address.target],
             trust,
             lambda: TOKEN,
             enrolled.credentials,

@@ -254,7 +254,7 @@ RECONNECT_FIRST_S = 0.2
 RECONNECT_MOST_S = 5.0
 """… to this at the most: a restarted head has its nodes back within seconds."""
 
-JOIN_PAUSE_GROWTH, JOIN_PAUSE_MOST_S = 1.25, 1.0
+JOIN_PAUSE_FIRST_S, JOIN_PAUSE_GROWTH, JOIN_PAUSE_MOST_S = 0.1, 1.15, 1.0
 """The same for a node that joins the first time: people wait for it, and a try is one handshake."""
 
 STRANGER_S = 5.0

@@ -16,7 +16,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -96,7 +96,7 @@ class ControlLink:
     """One node's stream, made again whenever it breaks.
 
     Args:
-        target: `host:port` of the control service.
+        targets: `host:port` of the control service, by several names: tried in turn.
         token: gives the token that is good now.
         credentials: of this node; `credentials` is replaced when they are renewed.
     """
@@ -104,14 +104,14 @@ class ControlLink:
     def __init__(
         self,
         parts: tuple[Reactor, Loop, Mailbox],
-        target: str,
+        targets: Sequence[str],
         trust: Trust,
         token: Callable[[], str],
         credentials: Credentials,
         listener: LinkListener,
     ) -> None:
         self._reactor, self._loop, self._mailbox = parts
-        self._target = target
+        self._targets = targets
         self._trust = trust
         self._token = token
         self.credentials = credentials
@@ -325,24 +325,28 @@ class ControlLink:
     # ---- on the loop's thread --------------------------------------------------------------------
 
     async def _keep_connected(self) -> None:
-        pause_s, told = RECONNECT_FIRST_S, ""
+        pause_s, told, turn = RECONNECT_FIRST_S, "", 0
         while not self._is_closed:
             began = time.monotonic()
+            target = self._targets[turn % len(self._targets)]
+            turn += 1
             try:
-                reason = await self._connect()
+                reason = await self._connect(target)
             except _Refused as refused:
                 self._mailbox.post(partial(self._refused, str(refused)))
                 return
             if time.monotonic() - began > RECONNECT_MOST_S:
-                pause_s = RECONNECT_FIRST_S  # it had held
+                pause_s, turn = RECONNECT_FIRST_S, 0  # it had held
+            if turn % len(self._targets):
+                continue  # the next one at once
             if reason != told and not self._is_closed:
                 told = reason
-                _log(f"the control service at {self._target} is away: {reason}; trying again")
+                _log(f"the control service at {target} is away: {reason}; trying again")
             # Spread, so that a thousand nodes do not come back in the same instant.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(pause_s * 2, RECONNECT_MOST_S)
 
-    async def _connect(self) -> str:
+    async def _connect(self, target: str) -> str:
         """One stream from its beginning to its end; why it ended.
 
         Raises:
@@ -350,7 +354,7 @@ class ControlLink:
         """
         name = certificates.control_name(self._trust.cluster)
         pipe: Pipe | None = None
-        async with secure_channel(self._target, self._trust.ca_pem, name) as channel:
+        async with secure_channel(target, self._trust.ca_pem, name) as channel:
             call = channel.stream_stream(
                 "/freehold.v1.Nodes/Join",
                 nodes_pb2.FromNode.SerializeToString,

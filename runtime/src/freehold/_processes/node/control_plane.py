@@ -18,15 +18,17 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from freehold._core import messages as m
 from freehold._core.limits import (
+    JOIN_PAUSE_FIRST_S,
     JOIN_PAUSE_GROWTH,
     JOIN_PAUSE_MOST_S,
     LEAF_LOOK_S,
-    RECONNECT_FIRST_S,
     STRANGER_S,
 )
-from freehold._io import certificates, hosts
+from freehold._io import certificates, hosts, join_string
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
 from freehold._io.reactor import Reactor
@@ -232,6 +234,7 @@ class MemberPlane:
         self._address = start.join
         settings = start.settings
         self._token, self._known_ca = _ways_in(settings, start.join)
+        self._ways = _places(start.join, settings.second_address)
         self._loop = Loop()
         try:
             self._trust, enrolled = self._enroll(node, settings.join_timeout_s)
@@ -254,16 +257,11 @@ class MemberPlane:
         proxy for all that leaves the cluster: so a stranger is asked again for a while. So is the
         head itself when it refuses a token, which may just be on its way to becoming another.
         """
-        deadline, pause_s, is_told = time.monotonic() + timeout_s, RECONNECT_FIRST_S, False
+        deadline, pause_s, is_told = time.monotonic() + timeout_s, JOIN_PAUSE_FIRST_S, False
         refused_until: float | None = None
         while True:
             try:
-                trust = probe(self._address, self._known_ca)
-                calls = ControlCalls(self._loop, self._address, trust, self._token())
-                try:
-                    return trust, calls.enroll(node, self._version)
-                finally:
-                    calls.close()
+                return self._try_to_enroll(node)
             except (ClusterUnreachableError, AuthenticationError) as error:
                 now, until = time.monotonic(), deadline
                 if isinstance(error, AuthenticationError):
@@ -280,6 +278,22 @@ class MemberPlane:
                     print(f"freehold: {error}; trying for {left_s:g} s", file=sys.stderr)  # noqa: T201 - the log
             time.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(JOIN_PAUSE_GROWTH * pause_s, JOIN_PAUSE_MOST_S)
+
+    def _try_to_enroll(self, node: str) -> tuple[Trust, Enrolled]:
+        """At one place after the other; what went wrong is told of the first."""
+        failure: ClusterUnreachableError | AuthenticationError | None = None
+        for place in self._ways:
+            try:
+                trust = probe(place, self._known_ca)
+                calls = ControlCalls(self._loop, place, trust, self._token())
+                try:
+                    return trust, calls.enroll(node, self._version)
+                finally:
+                    calls.close()
+            except (ClusterUnreachableError, AuthenticationError) as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
 
     @property
     def credentials(self) -> Credentials:
@@ -328,7 +342,7 @@ class MemberPlane:
         self._mailbox = Mailbox(node.reactor)
         self.link = ControlLink(
             (node.reactor, self._loop, self._mailbox),
-            self._address.target,
+            [place.target for place in self._ways],
             self._trust,
             self._token,
             self._first_credentials,
@@ -383,6 +397,21 @@ def _for_peers(credentials: Credentials, token: str) -> m.Credentials:
         credentials.key_pem.decode(),
         blake2b(token.encode(), digest_size=32, person=b"freehold-peers").digest(),
     )
+
+
+def _places(address: ControlAddress, second: str) -> list[ControlAddress]:
+    """Where the head is looked for, in turn.
+
+    Raises:
+        ValueError: the second is not an address; it names the setting.
+    """
+    if not second:
+        return [address]
+    try:
+        other = join_string.parse(second)
+    except ValueError as error:
+        raise ValueError(f"second_address: {error}") from None
+    return [address, msgspec.structs.replace(address, host=other.host, port=other.port)]
 
 
 def _ways_in(settings: NodeSettings, address: ControlAddress) -> tuple[Callable[[], str], bytes]:

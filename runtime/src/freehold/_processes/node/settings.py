@@ -59,6 +59,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The cluster to join: HOST:PORT of its head, the join string that the head printed, or `auto`
     for the node that runs on this machine. By default every driver starts a cluster of its own."""
 
+    second_address: str = ""
+    """Another name of the head, HOST:PORT: a node that joins tries it in turn with `address` where
+    that does not answer, as a Kubernetes Service does not for the first second of its life."""
+
     host: str = ""
     """Name or address under which other machines reach this node; by default that of the interface
     that leads outside. A loopback address is listened on alone, else all interfaces are."""
