@@ -140,6 +140,11 @@ class FakeHead:
         with self.lock:
             self.demand = [one] if queued or running else []
 
+    def states(self) -> dict[str, int]:
+        """The nodes that joined, by name."""
+        with self.lock:
+            return dict(self._states)
+
     def _secret(self, name: str) -> dict[str, bytes]:
         found = self._client.wait_for("Secret", name, self._namespace)
         return {key: base64.b64decode(value) for key, value in found["data"].items()}
