@@ -24,7 +24,7 @@ from benchmarks.model import Bar, BenchError, Row, Sample, Variant
 from benchmarks.rows.sort import empty
 
 FEW, MANY = 1_000, 100_000
-WINDOW_S, WARM_UP_S = 60.0, 5.0
+WINDOW_S, WARM_UP_S, WARM_UPS = 60.0, 5.0, 2
 QUICK_S, QUICK_MANY = 5.0, 10_000
 NODES = 2
 BUSY_SHARE = 0.6
@@ -33,10 +33,10 @@ PAUSE_S = 0.005
 """Between two tasks of a slot: longer, and it was not busy in between."""
 OBJECT_BYTES = 120_000
 """Above what travels inline."""
-TICK_S = 0.24
-"""All calls of a tick are made at its begin: in the smaller load two tasks for each slot, so that
-one waits."""
-IN_FLIGHT_S = 1.0
+TICK_S = 1.0
+"""All calls of a tick are made at its begin: also in the smaller load eight tasks for each slot, so
+that in both something waits for most of the time that a slot is busy."""
+IN_FLIGHT_S = 1.5
 LATE_SHARE = 0.05
 FRAMES = "freehold_control_frames_total"
 
@@ -186,10 +186,11 @@ def traffic(bench: Bench, variant: Variant) -> Sample:
         found, metrics = {}, {}
         for name, per_minute in (("few", FEW), ("many", most)):
             count = int(per_minute * seconds / WINDOW_S)
-            task_s = task_seconds(count, seconds, NODES)
+            wanted_s = task_s = task_seconds(count, seconds, NODES)
             first = max(1, int(count * WARM_UP_S / seconds))
-            _, busy = load.run(first, WARM_UP_S, task_s)
-            task_s = max(0.0, task_s - (busy / first - task_s))
+            for _ in range(WARM_UPS):
+                _, busy = load.run(first, WARM_UP_S, task_s)
+                task_s = max(0.0, task_s + wanted_s - busy / first)
             before = _now(proxy, nodes)
             elapsed, busy = load.run(count, seconds, task_s)
             if elapsed > seconds * (1 + LATE_SHARE) + 0.5:
@@ -198,8 +199,9 @@ def traffic(bench: Bench, variant: Variant) -> Sample:
             metrics[f"{name}_bytes"] = float(found[name].total)
             metrics[f"{name}_s"] = elapsed
             metrics[f"{name}_busy"] = busy / NODES / elapsed
-            metrics[f"{name}_sent"] = found[name].sent / elapsed / NODES
-            metrics[f"{name}_received"] = found[name].received / elapsed / NODES
+            # A window that begins with a frame has one more than its length says.
+            metrics[f"{name}_sent"] = (found[name].sent / NODES - 1) / elapsed
+            metrics[f"{name}_received"] = (found[name].received / NODES - 1) / elapsed
         freehold.shutdown()
     finally:
         machines.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from freehold._core.ids import Address
+from freehold._core.limits import STORE_NEWS_SHARE
 from freehold._core.membership import events as ev
 from freehold._core.membership.machine import DEAD_NODES, Membership
 from freehold._core.messages import NodeInfo, NodeJoined, NodeReported
@@ -101,6 +102,27 @@ def test_a_report_without_news_is_not_pushed() -> None:
     world = World("a", "b")
     assert world.report("a", 4) == []
     assert world.pass_time(10.0) == []
+
+
+def test_what_a_store_holds_is_told_roughly_and_shown_exactly() -> None:
+    """It changes with each object, and all nodes would be told of all stores all the time."""
+    world = World("b")
+    size = 320
+    stored = NodeInfo("a", 0, {"CPU": 4}, {"CPU": 4}, store_total_bytes=size)
+    world.tell(NodeJoined(stored))
+    world.pass_time(10.0)
+
+    def report(used: int, free: int = 4) -> list[ev.MembershipEffect]:
+        world.pass_time(2.0)
+        return world.tell(NodeReported("a", {"CPU": free}, {}, store_bytes=used))
+
+    step = round(size * STORE_NEWS_SHARE)
+    assert pushes(report(step)) == []
+    assert {s.info.node: s.info.store_bytes for s in world.membership.nodes(world.now)}["a"] == step
+    (push,) = [e for e in report(step + 1) if isinstance(e, ev.PushView)]
+    assert [info.store_bytes for info in push.nodes] == [step + 1]
+    assert pushes(report(1)) == []  # as far from what was told last as before
+    assert pushes(report(1, free=3)) == [("b", [("a", 3)])]
 
 
 def test_other_machines_hear_of_a_change_at_once() -> None:

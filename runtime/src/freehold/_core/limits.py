@@ -248,6 +248,9 @@ REPORT_PERIOD_S = 0.5
 """Least time between two reports of one node, but for one that goes along with a heartbeat: a node
 sends two frames a second at the most where nothing but its load changes."""
 
+STORE_NEWS_SHARE = 1 / 32
+"""Of a store's size: by so much its use has to change for other nodes to be told of that alone."""
+
 RECONNECT_FIRST_S = 0.2
 """Pause before a node tries the control service again, doubled each time and spread at random, …"""
 

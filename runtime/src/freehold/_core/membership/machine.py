@@ -23,7 +23,13 @@ from typing import Any
 import msgspec
 
 from freehold._core.invariants import check
-from freehold._core.limits import DEAD_SHOWN_S, DEATH_SILENCE_S, GROUPS, RETURN_S
+from freehold._core.limits import (
+    DEAD_SHOWN_S,
+    DEATH_SILENCE_S,
+    GROUPS,
+    RETURN_S,
+    STORE_NEWS_SHARE,
+)
 from freehold._core.membership import events as ev
 from freehold._core.membership.draining import Drains
 from freehold._core.membership.events import Instant, MembershipEffect, MembershipEvent
@@ -39,15 +45,9 @@ PUSH_SOON_S = 0.1
 DEAD_NODES = 1_000
 """Dead nodes remembered for queries and refusals; the first to die is forgotten first."""
 
-_VIEWED = (
-    "available",
-    "queued",
-    "store_bytes",
-    "store_touched_free_bytes",
-    "store_pinned_bytes",
-    "state",
-    "reason",
-)
+_STORE = ("store_bytes", "store_touched_free_bytes", "store_pinned_bytes")
+_VIEWED = ("available", "queued", *_STORE, "state", "reason")
+
 """Of a report, what other nodes are told."""
 
 _ORDER = {ALIVE: 0, DRAINING: 1, DRAINED: 2}
@@ -306,7 +306,8 @@ class Membership:
         member.info = new
         if new.state != old.state:
             self._keep(member)
-        self._changed_to(member)
+        if _is_news(member.told, new):
+            self._changed_to(member)
 
     def _lost(self, event: ev.NodeLost) -> None:
         member = self._members.get(event.node)
@@ -413,6 +414,7 @@ class Membership:
 
     def _changed_to(self, member: Member) -> None:
         """A node is like this from now on; the others have to be told."""
+        member.told = member.info
         self._note_change(member.info.node)
         self._effects.append(ev.NotifyChange([member.info]))
 
@@ -455,6 +457,15 @@ class Membership:
                 news.append(self._members[changed].info)
         news.reverse()
         return news
+
+
+def _is_news(told: NodeInfo, new: NodeInfo) -> bool:
+    """Whether other nodes must be told: of what a store holds they need a rough idea, and that
+    changes with each object."""
+    if any(getattr(told, name) != getattr(new, name) for name in _VIEWED if name not in _STORE):
+        return True
+    step = new.store_total_bytes * STORE_NEWS_SHARE
+    return any(abs(getattr(told, name) - getattr(new, name)) > step for name in _STORE)
 
 
 def _sum(parts: Any) -> dict[str, int]:

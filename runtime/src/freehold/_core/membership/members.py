@@ -31,10 +31,13 @@ class Member:
         "idle_since",
         "info",
         "is_absent",
+        "told",
     )
 
     def __init__(self, info: NodeInfo, now: Instant, *, is_absent: bool = False) -> None:
         self.info = info
+        self.told = info
+        """What the other nodes were told last, or will be next."""
         self.is_absent = is_absent
         """Known from before the control service was started, and not back yet."""
         self.heard_at = now
