@@ -111,7 +111,7 @@ def test_scaling_waits_for_the_workers(
     cluster: Cluster, namespace: str, small: FuturesCluster
 ) -> None:
     small.scale(2)
-    assert sum(fh.is_ready(pod) for pod in fh.pods(cluster, namespace)) == 2
+    fh.await_ready(cluster, namespace, 2)
     assert small.status["readyReplicas"] == 2
     assert any(line.startswith("[small-head-0] ") for line in small.logs(tail=5))
 

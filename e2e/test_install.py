@@ -8,8 +8,6 @@ import pytest
 from e2e.support import freehold as fh
 from e2e.support.cluster import Cluster
 
-from freehold.testing import eventually
-
 PROGRAM = """
 import socket, freehold
 freehold.init()
@@ -27,7 +25,7 @@ def test_a_cluster_of_two_workers_is_ready_and_a_job_on_it_completes(
     spec = fh.cluster_spec(fh.workers(), replicas=2)
     cluster.apply(fh.futures_cluster("small", spec), namespace=namespace)
     fh.await_condition(cluster, "fc/small", namespace, "Ready", timeout_s=75.0)
-    assert sum(fh.is_ready(pod) for pod in fh.pods(cluster, namespace)) == 2
+    fh.await_ready(cluster, namespace, 2)
     job = fh.futures_job("hello", PROGRAM, clusterRef={"name": "small"})
     cluster.apply(job, namespace=namespace)
     assert fh.await_end(cluster, "hello", namespace) == "Complete"
@@ -44,11 +42,7 @@ def test_what_is_up_can_be_read_off_kubectl_get(cluster: Cluster, namespace: str
 
 def test_scaled_by_kubectl(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("scale", "fc/small", "--replicas=3", namespace=namespace)
-    eventually(
-        lambda: sum(map(fh.is_ready, fh.pods(cluster, namespace))) == 3,
-        timeout_s=60.0,
-        interval_s=0.5,
-    )
+    fh.await_ready(cluster, namespace, 3, timeout_s=60.0)
 
 
 def test_uninstalled_it_leaves_the_kinds_and_whatever_runs(

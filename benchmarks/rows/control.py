@@ -29,6 +29,7 @@ QUICK_S, QUICK_MANY = 5.0, 10_000
 NODES = 2
 BUSY_SHARE = 0.6
 """Of each slot's time, tasks and what they cost: the rest is room for a machine's hiccups."""
+BUSY_APART = 0.05
 PAUSE_S = 0.005
 """Between two tasks of a slot: longer, and it was not busy in between."""
 OBJECT_BYTES = 120_000
@@ -199,17 +200,24 @@ def traffic(bench: Bench, variant: Variant) -> Sample:
             metrics[f"{name}_bytes"] = float(found[name].total)
             metrics[f"{name}_s"] = elapsed
             metrics[f"{name}_busy"] = busy / NODES / elapsed
-            # A window that begins with a frame has one more than its length says.
-            metrics[f"{name}_sent"] = (found[name].sent / NODES - 1) / elapsed
-            metrics[f"{name}_received"] = (found[name].received / NODES - 1) / elapsed
+            metrics[f"{name}_sent"] = found[name].sent / elapsed / NODES
+            metrics[f"{name}_received"] = found[name].received / elapsed / NODES
         freehold.shutdown()
     finally:
         machines.end()
         proxy.close()
     few_rate = found["few"].total / metrics["few_s"]
     many_rate = found["many"].total / metrics["many_s"]
+    if abs(metrics["few_busy"] / metrics["many_busy"] - 1) > BUSY_APART and not is_quick:
+        raise BenchError(
+            f"slots were busy for {metrics['few_busy']:.3f} of the time, and for "
+            f"{metrics['many_busy']:.3f} with more calls: the loads are not alike"
+        )
+    # A window may begin and end with a frame, and has then one more than its length says.
     metrics["most_frames"] = max(
-        metrics[f"{name}_{way}"] for name in found for way in ("sent", "received")
+        metrics[f"{name}_{way}"] - 1 / metrics[f"{name}_s"]
+        for name in found
+        for way in ("sent", "received")
     )
     metrics["many_of_few"] = many_rate / few_rate
     return Sample(difference_percent(few_rate, many_rate), metrics)

@@ -142,6 +142,13 @@ def pods(cluster: Cluster, namespace: str, role: str = "worker") -> list[Manifes
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
+def await_ready(cluster: Cluster, namespace: str, count: int, timeout_s: float = 10.0) -> None:
+    """Wait until so many workers' pods are Ready, as probes see it: the cluster is so before."""
+    eventually(
+        lambda: sum(map(is_ready, pods(cluster, namespace))) == count, timeout_s, interval_s=0.5
+    )
+
+
 def is_ready(pod: Manifest) -> bool:
     """Whether a pod's condition says so."""
     conditions = pod.get("status", {}).get("conditions", [])

@@ -136,7 +136,7 @@ class Carrier:
         try:
             while index < len(actions):
                 batch = [actions[index]]
-                if isinstance(actions[index], Create | Delete | Drain):
+                if isinstance(actions[index], Create | Delete | Drain | TellEnded):
                     kind = type(actions[index])
                     while index + len(batch) < len(actions):
                         following = actions[index + len(batch)]

@@ -102,10 +102,16 @@ def control_address(cluster: str, namespace: str) -> str:
 
 
 def head_pod_address(cluster: str, namespace: str) -> str:
-    """The head's pod by the name that it has within its Service: there as soon as the pod's address
-    is known, while a Service's own rules take up to a second more."""
+    """The head's pod by the name that it has within its Service: with CoreDNS there as soon as the
+    pod's address is known, while a Service's own rules take up to a second more. Elsewhere it may
+    be no name at all: nothing may rely on it."""
     head = head_name(cluster)
     return f"{head}-0.{head}.{namespace}.svc:{CONTROL_PORT}"
+
+
+def at(ip: str) -> str:
+    """The control service of a head's pod that has this address."""
+    return f"[{ip}]:{CONTROL_PORT}" if ":" in ip else f"{ip}:{CONTROL_PORT}"
 
 
 def content_hash(content: Any) -> str:

@@ -40,7 +40,7 @@ HEAD_POD_PATIENCE_S = 3.0
 """Within it the StatefulSet's controller makes the head's pod, unless something forbids it."""
 
 _ORDER: tuple[type, ...] = (
-    WriteStatus, EnsureSecrets, Apply, CheckPod, TellEnded, Create, SetGroups, Drain, Delete, Tell
+    WriteStatus, EnsureSecrets, Apply, CheckPod, Create, TellEnded, SetGroups, Drain, Delete, Tell
 )  # fmt: skip
 
 

@@ -53,8 +53,8 @@ class Reconciler:
         self._settings = settings
         self._defaults = Defaults(image=settings.runtime_image)
         self._memories: dict[Key, Memory] = {}
-        self._heads_seen: dict[ClusterKey, tuple[bool, bool]] = {}
-        """Whether a head's pod runs and is ready."""
+        self._heads_seen: dict[ClusterKey, tuple[str, bool, bool]] = {}
+        """The UID of a head's pod, and whether it runs and is ready."""
 
     async def run(self) -> None:
         """Pass over objects, several at a time, for ever."""
@@ -231,12 +231,18 @@ class Reconciler:
             self._heads_seen.pop(key, None)
             return
         pod = next((p for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), None)
-        if pod is None or not (pod.is_running or pod.is_ready):
-            self._heads_seen.pop(key, None)
+        if pod is None:
+            return
+        seen = (pod.meta.uid, pod.is_running, pod.is_ready)
+        before = self._heads_seen.get(key, seen)
+        if before[0] != seen[0]:
+            # The stream may be open to the pod before, which cannot say any more that it is gone.
+            self._tools.heads.forget(key)
+        if not (pod.is_running or pod.is_ready):
+            self._heads_seen[key] = seen
             return
         meta = cluster.meta
         self._tools.heads.watch(key, meta.uid, lambda: self._access(meta))
-        seen = (pod.is_running, pod.is_ready)
         if self._heads_seen.get(key) != seen:
             self._heads_seen[key] = seen
             self._tools.heads.kick(key)
@@ -262,7 +268,7 @@ class Reconciler:
         ip = next((p.ip for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), "")
         if not ip:
             raise HeadError("the head's pod has no address yet")
-        return f"[{ip}]:{names.CONTROL_PORT}" if ":" in ip else f"{ip}:{names.CONTROL_PORT}"
+        return names.at(ip)
 
     async def _job(self, key: Key, job: Job) -> Outcome:
         memory = self._memory(key, job.meta)

@@ -229,10 +229,7 @@ def worker_template(cluster: Cluster, group: GroupSpec, defaults: Defaults) -> P
             ),
             template=group.template,
             env=(
-                pods.variable(
-                    "FREEHOLD_SECOND_ADDRESS",
-                    names.head_pod_address(cluster.meta.name, cluster.meta.namespace),
-                ),
+                *pods.head_pod_variable(cluster.meta.name, cluster.meta.namespace),
                 pods.variable("FREEHOLD_DRAIN_TIMEOUT_S", group.drain_timeout_s),
             ),
             given=group.resources,

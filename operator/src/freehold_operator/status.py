@@ -86,7 +86,7 @@ def head_condition(view: ClusterView, now: float) -> Condition:
         return _lost_head(pod)
     if pod.meta.deleting:
         return Condition("HeadReady", False, "Restarting", f"pod {pod.meta.name} is ending")
-    if pod.is_ready or view.report is not None:
+    if pod.is_ready or (pod.is_running and view.report is not None):
         # It has spoken to the operator: the readiness probe's next look need not be waited for.
         return Condition("HeadReady", True, "Serving", f"pod {pod.meta.name} serves")
     if pod.trouble is not None:

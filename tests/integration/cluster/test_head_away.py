@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,19 +120,28 @@ def test_a_node_that_was_declared_dead_joins_again_as_another(machines: Machines
     assert again.node != node.node
 
 
-@pytest.mark.parametrize("second", ["", "127.0.0.1:{port}", "nobody.invalid:7400"])
-def test_the_head_is_found_under_its_second_address(machines: Machines, second: str) -> None:
-    """As a Service does not answer yet, and the head's pod does."""
-    head = machines.start_head("--num-cpus", "0")
-    nobody = free_port()
-    word = machines.join_string()
-    if second.startswith("127"):
-        word = word.replace(f":{machines.port}?", f":{nobody}?")
-    settings = {"FREEHOLD_SECOND_ADDRESS": second.format(port=machines.port)}
-    done = machines.cli("start", "--address", "-", given=word, **settings)
+def joins(machines: Machines, word: str, second: str) -> None:
+    """A node that is given these two addresses comes in."""
+    head = next(one for one in machines.nodes() if one.is_head)
+    done = machines.cli("start", "--address", "-", given=word, FREEHOLD_SECOND_ADDRESS=second)
     assert done.returncode == 0, done.stderr
     (node,) = [one for one in machines.nodes() if not one.is_head]
     assert machines.states() == {head.node: "alive", node.node: "alive"}
+
+
+def test_a_second_address_that_nobody_has_does_no_harm(machines: Machines) -> None:
+    machines.start_head("--num-cpus", "0")
+    joins(machines, machines.join_string(), "nobody.invalid:7400")
+
+
+@pytest.mark.parametrize("first", ["refuses", "is silent"])
+def test_the_head_is_found_under_its_second_address(machines: Machines, first: str) -> None:
+    """As a Service does not answer yet, and the head's pod does."""
+    machines.start_head("--num-cpus", "0")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = free_port() if first == "refuses" else silent.getsockname()[1]
+        word = machines.join_string().replace(f":{machines.port}?", f":{port}?")
+        joins(machines, word, f"127.0.0.1:{machines.port}")
 
 
 def test_a_second_address_that_is_none_is_named(machines: Machines) -> None:

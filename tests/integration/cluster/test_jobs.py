@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cluster.kit import Machines
+from tests.integration.cluster.kit import Machines, free_port
 
 import freehold
 from freehold._processes.driver import function_job
@@ -73,6 +73,23 @@ def test_a_job_is_begun_once_and_its_exit_code_kept(machines: Machines, program:
     missing = run(machines, "other", 1, "/no/such/program")
     assert missing.returncode == 127
     assert "/no/such/program cannot be run" in missing.stderr
+
+
+def test_a_job_finds_the_head_under_its_second_address(
+    machines: Machines, program: str, tmp_path: Path
+) -> None:
+    """On a machine without a node, as in a driver's pod while the Service does not answer."""
+    machines.start_head()
+    word = machines.join_string().replace(f":{machines.port}?", f":{free_port()}?")
+    far = {
+        "FREEHOLD_DIR": str(tmp_path / "far"),
+        "FREEHOLD_ADDRESS": word,
+        "FREEHOLD_SECOND_ADDRESS": f"127.0.0.1:{machines.port}",
+    }
+    (tmp_path / "far").mkdir(mode=0o700)
+    done = run(machines, "far", 1, sys.executable, program, "hello", "0", **far)
+    assert done.returncode == 0, done.stderr
+    assert [(job["job"], job["state"]) for job in jobs(machines)] == [("far", "succeeded")]
 
 
 def test_jobs_have_processes_and_output_of_their_own(machines: Machines, program: str) -> None:

@@ -125,6 +125,14 @@ def test_what_a_store_holds_is_told_roughly_and_shown_exactly() -> None:
     assert pushes(report(1, free=3)) == [("b", [("a", 3)])]
 
 
+def test_who_watches_hears_at_once_that_a_node_is_idle() -> None:
+    world = World("a", "b")
+    for is_idle, told in ((True, 1), (True, 0), (False, 1)):
+        event = NodeReported("a", {"CPU": 4}, {}, is_idle=is_idle)
+        effects = world.membership.handle(event, now=world.now)
+        assert [type(effect) for effect in effects] == [ev.NotifyChange] * told
+
+
 def test_other_machines_hear_of_a_change_at_once() -> None:
     world = World("a", "b")
     world.report("a", 3)

@@ -454,6 +454,9 @@ def test_what_the_head_says_counts_before_the_probes_have_looked() -> None:
     assert conditions(actions)["Ready"] == ("False", "Starting")
     actions = plan(settled(of, pods=(unseen, worker), report=report(node(worker))))
     assert conditions(actions)["Ready"] == ("True", "Ready")
+    anew = head(is_ready=False, phase="Pending")
+    actions = plan(settled(of, pods=(anew, worker), report=report(node(worker))))
+    assert conditions(actions)["HeadReady"] == ("False", "Starting")  # it cannot have said that
     ending = head(deleting=True)
     actions = plan(settled(of, pods=(ending, worker), report=report(node(worker))))
     assert conditions(actions)["HeadReady"] == ("False", "Restarting")

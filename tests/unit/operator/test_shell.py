@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
-from tests.unit.operator.build import NOW
+from tests.unit.operator.build import NOW, UID, cluster, group, head
 from tests.unit.operator.fake_kube import FakeKube
 
 from freehold_operator import authority, kinds, log, names, settings
@@ -16,9 +18,12 @@ from freehold_operator.actions import Tell
 from freehold_operator.cache import Cache
 from freehold_operator.errors import ApiError, SettingsError
 from freehold_operator.events import Events
+from freehold_operator.facts import PodFacts
 from freehold_operator.liveness import Liveness
+from freehold_operator.memory import Memory
 from freehold_operator.metrics import Metrics
 from freehold_operator.model import Meta
+from freehold_operator.reconciler import Reconciler
 from freehold_operator.sync import Sync
 from freehold_operator.workqueue import Key, WorkQueue
 
@@ -331,3 +336,55 @@ def test_metrics_of_a_cluster_come_and_go() -> None:
     assert 'cluster="c",group="g",namespace="n",state="desired"} 3.0' in text
     metrics.forget_cluster("n", "c")
     assert 'cluster="c"' not in metrics.text().decode()
+
+
+# The head
+
+
+class Recorder:
+    """What would be done with the stream to a head."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def watch(self, *_arguments: object) -> None:
+        self.done.append("watch")
+
+    def kick(self, _key: object) -> None:
+        self.done.append("kick")
+
+    def forget(self, _key: object) -> None:
+        self.done.append("forget")
+
+    def take(self) -> list[str]:
+        done, self.done = self.done, []
+        return done
+
+
+def test_the_stream_to_a_head_follows_its_pod() -> None:
+    heads = Recorder()
+    tools: Any = SimpleNamespace(cache=Cache(), heads=heads)
+    reconciler = Reconciler(tools, WorkQueue(lambda: NOW), settings.Settings())
+    memory = Memory(UID)
+    memory.has_secrets = True
+
+    def look(*pods: PodFacts) -> list[str]:
+        reconciler._watch_head(cluster(group()), pods, memory)
+        return heads.take()
+
+    starting = {"is_ready": False, "phase": "Pending"}
+    running = {"is_ready": False, "is_running": True}
+    assert look() == look(head(**starting)) == []
+    assert look(head(**running)) == ["watch", "kick"]
+    assert look(head(**running)) == ["watch"]
+    assert look(head(is_running=True)) == ["watch", "kick"]
+    assert look(head(is_running=True, deleting=True)) == []
+    # Its machine is gone, and so is nobody's word that the stream has ended.
+    other = msgspec.structs.replace(head().meta, uid="another")
+    assert look(msgspec.structs.replace(head(**starting), meta=other)) == ["forget"]
+    assert look(msgspec.structs.replace(head(**running), meta=other)) == ["watch", "kick"]
+
+
+def test_a_heads_pod_is_reached_at_its_address() -> None:
+    assert names.at("10.0.0.9") == "10.0.0.9:7400"
+    assert names.at("fd00::9") == "[fd00::9]:7400"

@@ -260,6 +260,9 @@ RECONNECT_MOST_S = 5.0
 JOIN_PAUSE_FIRST_S, JOIN_PAUSE_GROWTH, JOIN_PAUSE_MOST_S = 0.1, 1.15, 1.0
 """The same for a node that joins the first time: people wait for it, and a try is one handshake."""
 
+JOIN_TOLD_S = 2.0
+"""How long it tries before it says so: a head and its nodes often start together."""
+
 STRANGER_S = 5.0
 """How long a node that has its CA from a folder tries again when somebody else answers."""
 
@@ -279,6 +282,10 @@ service gives the node up, and a node drops the oldest requests of its processes
 
 CONTROL_CALLS = 8_192
 """Calls and streams that a control service has open at once; past it new ones are refused."""
+
+LAST_WORDS_S = 1.0
+"""A node whose end somebody has seen is dead after this at the latest: what it said last may still
+be under way."""
 
 WATCHERS = 64
 """Clients that watch a cluster at once: operators, dashboards, people."""

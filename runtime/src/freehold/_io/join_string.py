@@ -42,6 +42,21 @@ class ControlAddress(msgspec.Struct, frozen=True, kw_only=True):
         return f"ControlAddress({self.target!r})"  # without the token: errors and logs show it
 
 
+def places(address: ControlAddress, second: str) -> list[ControlAddress]:
+    """Where a control service is looked for, in turn: at its address, then under its second name.
+
+    Raises:
+        ValueError: the second is not an address; it names the setting.
+    """
+    if not second:
+        return [address]
+    try:
+        other = parse(second)
+    except ValueError as error:
+        raise ValueError(f"second_address: {error}") from None
+    return [address, msgspec.structs.replace(address, host=other.host, port=other.port)]
+
+
 def parse(text: str) -> ControlAddress:
     """Read `HOST:PORT`, `HOST`, or a join string.
 

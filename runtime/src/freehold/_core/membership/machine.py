@@ -47,7 +47,6 @@ DEAD_NODES = 1_000
 
 _STORE = ("store_bytes", "store_touched_free_bytes", "store_pinned_bytes")
 _VIEWED = ("available", "queued", *_STORE, "state", "reason")
-
 """Of a report, what other nodes are told."""
 
 _ORDER = {ALIVE: 0, DRAINING: 1, DRAINED: 2}
@@ -292,6 +291,7 @@ class Membership:
         member.heard_at = self._now
         member.actors, member.drivers = event.actors, event.drivers
         member.demand, member.demand_at = event.demand, self._now
+        was_idle = member.idle_since is not None
         if not event.is_idle:
             member.idle_since = None
         elif member.idle_since is None:
@@ -300,14 +300,15 @@ class Membership:
         if _ORDER.get(event.state, -1) < _ORDER[old.state]:
             # It was said before the node heard that it shall drain.
             event = msgspec.structs.replace(event, state=old.state, reason=old.reason)
-        if all(getattr(old, name) == getattr(event, name) for name in _VIEWED):
-            return
         new = msgspec.structs.replace(old, **{name: getattr(event, name) for name in _VIEWED})
         member.info = new
         if new.state != old.state:
             self._keep(member)
         if _is_news(member.told, new):
             self._changed_to(member)
+        elif was_idle is not event.is_idle:
+            # Nothing that other nodes go by, but whoever watches the cluster may drain it.
+            self._effects.append(ev.NotifyChange([new]))
 
     def _lost(self, event: ev.NodeLost) -> None:
         member = self._members.get(event.node)

@@ -135,6 +135,8 @@ class ControlLink:
         """Of all streams so far, without the introductions; for the metrics."""
         self.is_dirty = False
         self._is_closed = False
+        self._has_opened = False
+        """Whether the present try has led to a stream."""
 
     # ---- on the reactor's thread -----------------------------------------------------------------
 
@@ -234,6 +236,7 @@ class ControlLink:
 
     def _opened(self, welcome: nodes_pb2.Welcome, session: str, pipe: Pipe) -> None:
         self._pipe = pipe
+        self._has_opened = True
         pipe.on_room = self.flush
         if welcome.resumed:
             self._outgoing.confirm(welcome.received)
@@ -325,23 +328,25 @@ class ControlLink:
     # ---- on the loop's thread --------------------------------------------------------------------
 
     async def _keep_connected(self) -> None:
-        pause_s, told, turn = RECONNECT_FIRST_S, "", 0
+        pause_s, told, turn, reason = RECONNECT_FIRST_S, "", 0, ""
         while not self._is_closed:
-            began = time.monotonic()
+            began, self._has_opened = time.monotonic(), False
             target = self._targets[turn % len(self._targets)]
-            turn += 1
             try:
-                reason = await self._connect(target)
+                failure = await self._connect(target)
             except _Refused as refused:
                 self._mailbox.post(partial(self._refused, str(refused)))
                 return
-            if time.monotonic() - began > RECONNECT_MOST_S:
+            if self._has_opened and time.monotonic() - began > RECONNECT_MOST_S:
                 pause_s, turn = RECONNECT_FIRST_S, 0  # it had held
+            if turn % len(self._targets) == 0:
+                reason = f"the control service at {target} is away: {failure}"
+            turn += 1
             if turn % len(self._targets):
                 continue  # the next one at once
             if reason != told and not self._is_closed:
                 told = reason
-                _log(f"the control service at {target} is away: {reason}; trying again")
+                _log(f"{reason}; trying again")
             # Spread, so that a thousand nodes do not come back in the same instant.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(pause_s * 2, RECONNECT_MOST_S)

@@ -185,6 +185,12 @@ class NodeStreams:
         if session is not None:
             session.cut()
 
+    def forget_refused(self) -> None:
+        """Nodes that are not let in any more, and have no stream, are not kept for."""
+        for node, session in list(self._sessions.items()):
+            if not session.is_connected and self._listener.admits(session.identity):
+                del self._sessions[node]
+
     def get(self, node: str) -> NodeSession | None:
         """The session of a node that joined here."""
         return self._sessions.get(node)

@@ -103,7 +103,10 @@ class ControlDesk:
         """See `Desk`."""
         if not self._control.membership.knows(request.node):
             raise CallRefused("NOT_FOUND", f"no node has the id {request.node!r}")
-        self._control.node_ended(request.node, request.reason or "its process has ended")
+        reason = request.reason or "its process has ended"
+        refusal = self._control.node_ended(request.node, reason)
+        if refusal:
+            raise CallRefused("FAILED_PRECONDITION", f"node {request.node[:12]}: {refusal}")
         then(pb.NodeEndedResponse())
 
     def set_groups(self, request: pb.SetGroupsRequest, then: Callable[[Any], None]) -> None:
@@ -172,6 +175,7 @@ class ControlDesk:
     def _look_for_silence(self) -> None:
         """Cut the streams that nothing comes over: their nodes may come back by another."""
         self._reactor.call_later(_LOOK_S, self._look_for_silence)
+        self.streams.forget_refused()
         latest = clock.now() - STREAM_SILENCE_S
         for node in [node for node, at in self._heard_at.items() if at < latest]:
             del self._heard_at[node]

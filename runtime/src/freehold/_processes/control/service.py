@@ -25,7 +25,7 @@ from freehold._core.actors.directory import ActorDirectory
 from freehold._core.ids import Address
 from freehold._core.jobs import events as job_events
 from freehold._core.jobs.machine import JobTable
-from freehold._core.limits import DEATH_SILENCE_S, HEIRS
+from freehold._core.limits import DEATH_SILENCE_S, HEIRS, LAST_WORDS_S
 from freehold._core.membership import events as member_events
 from freehold._core.membership.machine import Membership
 from freehold._core.membership.recent import RecentEnds
@@ -55,6 +55,8 @@ class NodeLink:
         self.is_connected = True
         self.draining = ""
         """Why it drains, if it does."""
+        self.ended = ""
+        """How its process ended, if somebody has seen that: it is dead once all it said is read."""
 
 
 class ControlService:
@@ -243,6 +245,9 @@ class ControlService:
         if link is None:
             return
         link.is_connected = False
+        if link.ended:
+            self._lost(link, link.ended)
+            return
         if link.is_remote:
             self._actor(actor_events.NodeAway(node))
             return
@@ -328,13 +333,21 @@ class ControlService:
         number = self._ask(then)
         self._member(member_events.DrainAsked(number, node, is_idle_only, deadline_s, reason))
 
-    def node_ended(self, node: str, reason: str) -> None:
-        """Somebody has seen that a node's process has ended, be it one that has not come back."""
+    def node_ended(self, node: str, reason: str) -> str:
+        """Somebody has seen that a node's process has ended, be it one that has not come back; why
+        that is not taken, if it is not."""
         link = self._links.get(node)
-        if link is not None:
-            self._lost(link, reason)
-        else:
+        if link is None:
             self._member(member_events.NodeLost(node, reason))
+        elif not link.is_remote:
+            return "it is on the head's own machine, where the head sees its process"
+        elif link.is_connected:
+            # What it said last may still be unread: that comes by another way than this.
+            link.ended = reason
+            self._reactor.call_later(LAST_WORDS_S, lambda: self._lost(link, reason))
+        else:
+            self._lost(link, reason)
+        return ""
 
     def set_groups(self, groups: list[m.NodeGroup], then: Callable[[], None]) -> None:
         """What nodes could be added, in place of what was said before."""

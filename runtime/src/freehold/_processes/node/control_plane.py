@@ -18,13 +18,12 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from freehold._core import messages as m
 from freehold._core.limits import (
     JOIN_PAUSE_FIRST_S,
     JOIN_PAUSE_GROWTH,
     JOIN_PAUSE_MOST_S,
+    JOIN_TOLD_S,
     LEAF_LOOK_S,
     STRANGER_S,
 )
@@ -234,7 +233,7 @@ class MemberPlane:
         self._address = start.join
         settings = start.settings
         self._token, self._known_ca = _ways_in(settings, start.join)
-        self._ways = _places(start.join, settings.second_address)
+        self._ways = join_string.places(start.join, settings.second_address)
         self._loop = Loop()
         try:
             self._trust, enrolled = self._enroll(node, settings.join_timeout_s)
@@ -257,7 +256,8 @@ class MemberPlane:
         proxy for all that leaves the cluster: so a stranger is asked again for a while. So is the
         head itself when it refuses a token, which may just be on its way to becoming another.
         """
-        deadline, pause_s, is_told = time.monotonic() + timeout_s, JOIN_PAUSE_FIRST_S, False
+        began, pause_s, is_told = time.monotonic(), JOIN_PAUSE_FIRST_S, False
+        deadline = began + timeout_s
         refused_until: float | None = None
         while True:
             try:
@@ -272,7 +272,7 @@ class MemberPlane:
                     until = min(deadline, refused_until)
                 if now + pause_s > until:
                     raise
-                if not is_told:
+                if not is_told and now - began > JOIN_TOLD_S:
                     is_told = True
                     left_s = round(until - now, 1)
                     print(f"freehold: {error}; trying for {left_s:g} s", file=sys.stderr)  # noqa: T201 - the log
@@ -280,7 +280,8 @@ class MemberPlane:
             pause_s = min(JOIN_PAUSE_GROWTH * pause_s, JOIN_PAUSE_MOST_S)
 
     def _try_to_enroll(self, node: str) -> tuple[Trust, Enrolled]:
-        """At one place after the other; what went wrong is told of the first."""
+        """At one place after the other; told is what went wrong at the first, unless the head was
+        found at another and refused it."""
         failure: ClusterUnreachableError | AuthenticationError | None = None
         for place in self._ways:
             try:
@@ -291,7 +292,8 @@ class MemberPlane:
                 finally:
                     calls.close()
             except (ClusterUnreachableError, AuthenticationError) as error:
-                failure = failure or error
+                if failure is None or isinstance(error, AuthenticationError):
+                    failure = error
         assert failure is not None
         raise failure
 
@@ -397,21 +399,6 @@ def _for_peers(credentials: Credentials, token: str) -> m.Credentials:
         credentials.key_pem.decode(),
         blake2b(token.encode(), digest_size=32, person=b"freehold-peers").digest(),
     )
-
-
-def _places(address: ControlAddress, second: str) -> list[ControlAddress]:
-    """Where the head is looked for, in turn.
-
-    Raises:
-        ValueError: the second is not an address; it names the setting.
-    """
-    if not second:
-        return [address]
-    try:
-        other = join_string.parse(second)
-    except ValueError as error:
-        raise ValueError(f"second_address: {error}") from None
-    return [address, msgspec.structs.replace(address, host=other.host, port=other.port)]
 
 
 def _ways_in(settings: NodeSettings, address: ControlAddress) -> tuple[Callable[[], str], bytes]:
