@@ -34,9 +34,10 @@ PAUSE_S = 0.005
 """Between two tasks of a slot: longer, and it was not busy in between."""
 OBJECT_BYTES = 120_000
 """Above what travels inline."""
-TICK_S = 1.0
-"""All calls of a tick are made at its begin: also in the smaller load eight tasks for each slot, so
-that in both something waits for most of the time that a slot is busy."""
+TICK_S = 0.94
+"""All calls of a tick are made at its begin: also in the smaller load seven tasks for each slot or
+more, so that in both something waits for most of the time that a slot is busy. No multiple of the
+period of nodes' reports, which would all be of the same moment of a tick."""
 IN_FLIGHT_S = 1.5
 LATE_SHARE = 0.05
 FRAMES = "freehold_control_frames_total"

@@ -284,6 +284,7 @@ class MemberPlane:
         found at another and refused it."""
         failure: ClusterUnreachableError | AuthenticationError | None = None
         for place in self._ways:
+            trust: Trust | None = None
             try:
                 trust = probe(place, self._known_ca)
                 calls = ControlCalls(self._loop, place, trust, self._token())
@@ -292,7 +293,8 @@ class MemberPlane:
                 finally:
                     calls.close()
             except (ClusterUnreachableError, AuthenticationError) as error:
-                if failure is None or isinstance(error, AuthenticationError):
+                # A stranger under the second name is nothing to go by.
+                if failure is None or trust is not None:
                     failure = error
         assert failure is not None
         raise failure
