@@ -58,7 +58,7 @@ def driver_template(job: Job, cluster: str, image: str, attempt: int) -> PodTemp
                 *("--job", names.job_id(meta.name, meta.uid), "--attempt", str(attempt)),
                 *("--", *command(spec)),
             ),
-            env=pods.head_pod_variable(cluster, meta.namespace),
+            env=(pods.head_pod_variable(cluster, meta.namespace),),
             template=spec.driver.get("template") or {},
             default=pods.DRIVER_DEFAULT,
             grace_s=DRIVER_GRACE_S,

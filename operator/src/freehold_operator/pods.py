@@ -82,9 +82,9 @@ def variable(name: str, value: Any) -> dict[str, Any]:
     return {"name": name, "value": value if isinstance(value, str) else json.dumps(value)}
 
 
-def head_pod_variable(cluster: str, namespace: str) -> tuple[dict[str, Any]]:
+def head_pod_variable(cluster: str, namespace: str) -> dict[str, Any]:
     """Where a node looks for the head beside its Service."""
-    return (variable("FREEHOLD_SECOND_ADDRESS", names.head_pod_address(cluster, namespace)),)
+    return variable("FREEHOLD_SECOND_ADDRESS", names.head_pod_address(cluster, namespace))
 
 
 def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:

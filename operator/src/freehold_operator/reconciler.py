@@ -230,7 +230,7 @@ class Reconciler:
             self._tools.heads.forget(key)
             self._heads_seen.pop(key, None)
             return
-        pod = next((p for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), None)
+        pod = _living_head(pods)
         if pod is None:
             return
         seen = (pod.meta.uid, pod.is_running, pod.is_ready)
@@ -265,10 +265,10 @@ class Reconciler:
     def _head_pod_address(self, meta: Meta) -> str:
         """The pod's own: a new Service has no rules for up to a second, a name may be cached."""
         pods, _ = self._pods_of(meta.namespace, meta.name)
-        ip = next((p.ip for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), "")
-        if not ip:
+        pod = _living_head(pods)
+        if pod is None or not pod.ip:
             raise HeadError("the head's pod has no address yet")
-        return names.at(ip)
+        return names.at(pod.ip)
 
     async def _job(self, key: Key, job: Job) -> Outcome:
         memory = self._memory(key, job.meta)
@@ -311,6 +311,10 @@ class Reconciler:
         memory = Memory("")
         carrier = Carrier(self._tools, kind, meta, {}, memory)
         return await carrier.run(in_order(actions))
+
+
+def _living_head(pods: Sequence[PodFacts]) -> PodFacts | None:
+    return next((p for p in pods if p.role == names.ROLE_HEAD and not p.meta.deleting), None)
 
 
 def _is_owned(body: Body, uid: str) -> bool:

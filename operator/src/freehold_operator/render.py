@@ -229,7 +229,7 @@ def worker_template(cluster: Cluster, group: GroupSpec, defaults: Defaults) -> P
             ),
             template=group.template,
             env=(
-                *pods.head_pod_variable(cluster.meta.name, cluster.meta.namespace),
+                pods.head_pod_variable(cluster.meta.name, cluster.meta.namespace),
                 pods.variable("FREEHOLD_DRAIN_TIMEOUT_S", group.drain_timeout_s),
             ),
             given=group.resources,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from freehold._io import join_string
+from freehold._io.rpc import calls
 from freehold._processes.node import control_plane
 from freehold._processes.node.control_plane import MemberPlane
 from freehold.errors import AuthenticationError, ClusterUnreachableError
@@ -40,7 +41,7 @@ def test_a_refusal_of_the_head_counts_more_than_a_stranger(
 ) -> None:
     answers = {"first:7400": first, "second:7400": second}
 
-    def probe(place: Any, _ca: bytes) -> object:
+    def probe(place: Any, *_: object) -> object:
         answer = answers[place.target]
         if answer == "away":
             raise ClusterUnreachableError(address=place.target, reason="refused")
@@ -48,7 +49,7 @@ def test_a_refusal_of_the_head_counts_more_than_a_stranger(
             raise AuthenticationError(peer=place.target, reason="another CA")
         return object()
 
-    monkeypatch.setattr(control_plane, "probe", probe)
+    monkeypatch.setattr(calls, "probe", probe)
     monkeypatch.setattr(control_plane, "ControlCalls", Calls)
     plane: Any = object.__new__(MemberPlane)
     plane._ways = join_string.places(join_string.parse("first"), "second:7400")

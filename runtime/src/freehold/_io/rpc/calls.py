@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -69,6 +69,24 @@ def probe(address: ControlAddress, ca_pem: bytes = b"", timeout_s: float = CALL_
         )
     # Claimed so far; gRPC verifies that this CA signed a certificate for that very name.
     return Trust(certificates.to_pem(found[0]), certificates.cluster_of(_pem(chain[0])))
+
+
+def find(
+    places: Sequence[ControlAddress], ca_pem: bytes = b"", timeout_s: float = CALL_S
+) -> tuple[ControlAddress, Trust]:
+    """The first of the places at which the control service is, and whom to trust there.
+
+    Raises:
+        ClusterUnreachableError, AuthenticationError: it is at none; what `probe` says of the first.
+    """
+    failure: ClusterUnreachableError | AuthenticationError | None = None
+    for place in places:
+        try:
+            return place, probe(place, ca_pem, timeout_s)
+        except (ClusterUnreachableError, AuthenticationError) as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def _shown_certificates(address: ControlAddress, timeout_s: float) -> list[bytes]:

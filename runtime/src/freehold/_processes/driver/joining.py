@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,10 +22,10 @@ from freehold._processes.node import record
 from freehold._processes.node.record import NodeRecord
 from freehold._processes.node.settings import NodeSettings
 from freehold._processes.node.start import CHILD, NodeStart
-from freehold.errors import AuthenticationError, ClusterUnreachableError, SettingsError
+from freehold.errors import ClusterUnreachableError, SettingsError
 
 if TYPE_CHECKING:
-    from freehold._io.rpc.calls import ControlCalls, Trust
+    from freehold._io.rpc.calls import ControlCalls
 
 AUTO = "auto"
 NO_NODE = "no node of yours runs on this machine (freehold start --help)"
@@ -122,20 +122,6 @@ def start_own_node(
     return launch(start).wait()
 
 
-def _first_of(
-    ways: list[ControlAddress], probe: Callable[[ControlAddress], Trust]
-) -> tuple[ControlAddress, Trust]:
-    """The first place where the control service is; what went wrong is told of the first."""
-    failure: ClusterUnreachableError | AuthenticationError | None = None
-    for way in ways:
-        try:
-            return way, probe(way)
-        except (ClusterUnreachableError, AuthenticationError) as error:
-            failure = failure or error
-    assert failure is not None
-    raise failure
-
-
 @contextlib.contextmanager
 def connect(settings: NodeSettings) -> Iterator[ControlCalls]:
     """A connection to the control service that the settings mean, or this machine's node's.
@@ -151,7 +137,7 @@ def connect(settings: NodeSettings) -> Iterator[ControlCalls]:
     elif address is None:
         raise ClusterUnreachableError(address=AUTO, reason=NO_NODE)
     token = address.token
-    from freehold._io.rpc.calls import ControlCalls, probe
+    from freehold._io.rpc.calls import ControlCalls, find
     from freehold._io.rpc.runtime import Loop
 
     if settings.auth_dir and node is None:
@@ -163,7 +149,7 @@ def connect(settings: NodeSettings) -> Iterator[ControlCalls]:
         ways = join_string.places(address, settings.second_address)
     except ValueError as error:
         raise SettingsError(setting="second_address", reason=str(error)) from None
-    address, trust = _first_of(ways, lambda way: probe(way, ca_pem))
+    address, trust = find(ways, ca_pem)
     loop = Loop()
     try:
         calls = ControlCalls(loop, address, trust, token)

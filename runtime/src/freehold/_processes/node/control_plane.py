@@ -31,7 +31,7 @@ from freehold._io import certificates, hosts, join_string
 from freehold._io.credentials import Credentials
 from freehold._io.join_string import ControlAddress
 from freehold._io.reactor import Reactor
-from freehold._io.rpc.calls import ControlCalls, Enrolled, Trust, probe
+from freehold._io.rpc.calls import ControlCalls, Enrolled, Trust, find
 from freehold._io.rpc.link import ControlLink
 from freehold._io.rpc.runtime import Loop, Mailbox
 from freehold._io.rpc.server import ControlServer
@@ -280,24 +280,12 @@ class MemberPlane:
             pause_s = min(JOIN_PAUSE_GROWTH * pause_s, JOIN_PAUSE_MOST_S)
 
     def _try_to_enroll(self, node: str) -> tuple[Trust, Enrolled]:
-        """At one place after the other; told is what went wrong at the first, unless the head was
-        found at another and refused it."""
-        failure: ClusterUnreachableError | AuthenticationError | None = None
-        for place in self._ways:
-            trust: Trust | None = None
-            try:
-                trust = probe(place, self._known_ca)
-                calls = ControlCalls(self._loop, place, trust, self._token())
-                try:
-                    return trust, calls.enroll(node, self._version)
-                finally:
-                    calls.close()
-            except (ClusterUnreachableError, AuthenticationError) as error:
-                # A stranger under the second name is nothing to go by.
-                if failure is None or trust is not None:
-                    failure = error
-        assert failure is not None
-        raise failure
+        place, trust = find(self._ways, self._known_ca)
+        calls = ControlCalls(self._loop, place, trust, self._token())
+        try:
+            return trust, calls.enroll(node, self._version)
+        finally:
+            calls.close()
 
     @property
     def credentials(self) -> Credentials:
